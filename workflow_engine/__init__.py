@@ -1,0 +1,1 @@
+"""Durable, typed, staged workflows inside the Celery, Redis and SQL database that a team already runs."""
