@@ -115,6 +115,7 @@ class Home:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
+            env={"PATH": os.defpath},
             start_new_session=True,
         )
 

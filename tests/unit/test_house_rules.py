@@ -1,0 +1,190 @@
+"""Rules of the house that no linter knows. Each has a planted offence beside it, so that a rule that sleeps is seen."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+import workflow_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "workflow_engine"
+MAX_FILE_LINES = 400
+MAX_BODY_LINES = 40
+MAX_EXPORTS = 25
+
+#: A status in the SET list of an UPDATE (not in its FROM or WHERE).
+SETS_STATUS = re.compile(r"\bset\b(?:(?!\b(?:from|where|returning)\b).)*?\bstatus\s*=", re.IGNORECASE | re.DOTALL)
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def sources(*folders: Path) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+def docstrings(tree: ast.Module) -> set[int]:
+    holders = (ast.Module, ast.ClassDef, *FUNCTIONS)
+    bodies = [
+        node.body for node in ast.walk(tree) if isinstance(node, holders) and ast.get_docstring(node, clean=False)
+    ]
+    return {id(body[0].value) for body in bodies if isinstance(body[0], ast.Expr)}
+
+
+def is_status_key(node: ast.AST | None) -> bool:
+    return (isinstance(node, ast.Constant) and node.value == "status") or (
+        isinstance(node, ast.Attribute) and node.attr == "status"
+    )
+
+
+def assigns_status(node: ast.AST) -> bool:
+    """Whether a statement of SQLAlchemy, a dictionary of column values or an attribute gets a status here."""
+    match node:
+        case ast.Attribute(attr="status", ctx=ast.Store()):
+            return True
+        case ast.Subscript(slice=key, ctx=ast.Store()):
+            return is_status_key(key)
+        case ast.Dict(keys=keys):
+            return any(map(is_status_key, keys))
+        case ast.Call(func=ast.Attribute(attr="values" | "update") | ast.Name(id="dict"), keywords=keywords):
+            return any(keyword.arg == "status" for keyword in keywords)
+    return False
+
+
+def find_status_assignments(tree: ast.Module) -> Iterator[int]:
+    prose = docstrings(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            if SETS_STATUS.search(node.value):
+                yield node.lineno
+        elif assigns_status(node):
+            yield getattr(node, "lineno", 0)
+
+
+def find_long_functions(tree: ast.Module) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, FUNCTIONS):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            if body and (body[-1].end_lineno or 0) - body[0].lineno + 1 > MAX_BODY_LINES:
+                yield node.lineno
+
+
+def find_sleeps(tree: ast.Module) -> Iterator[int]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="time"), attr="sleep"):
+                yield node.lineno
+            case ast.ImportFrom(module="time", names=names) if any(name.name == "sleep" for name in names):
+                yield node.lineno
+
+
+def find_missing_docstring(tree: ast.Module) -> Iterator[int]:
+    if tree.body and not ast.get_docstring(tree):
+        yield 1
+
+
+def offences(rule: Callable[[ast.Module], Iterator[int]], paths: list[Path]) -> list[str]:
+    found = [(path, line) for path in paths for line in rule(ast.parse(path.read_text(encoding="utf-8")))]
+    return [f"{path.relative_to(ROOT)}:{line}" for path, line in found]
+
+
+def may_write_status(path: Path) -> bool:
+    return path.parent == PACKAGE / "store" and path.name.startswith("moves")
+
+
+def test_a_status_is_written_in_the_moves_only() -> None:
+    rooms = [path for path in sources(PACKAGE / "store", PACKAGE / "engine") if not may_write_status(path)]
+
+    assert offences(find_status_assignments, rooms) == []
+
+
+def test_the_moves_are_seen_to_write_a_status() -> None:
+    moves = [path for path in sources(PACKAGE / "store") if may_write_status(path)]
+
+    assert offences(find_status_assignments, moves) != []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "run.status = 'FAILED'",
+        "values['status'] = 'FAILED'",
+        "update(runs).values(status='FAILED')",
+        "update(runs).values({runs.c.status: 'FAILED'})",
+        "connection.execute(insert(stages), [{'id': 1, 'status': 'PENDING'}])",
+        "text('UPDATE workflow_runs SET error = 1, status = :status WHERE id = :id')",
+        "text('''UPDATE workflow_stages AS s\\nSET fence = fence + 1,\\n    status = 'PENDING\\' ''')",
+    ],
+)
+def test_a_status_written_elsewhere_is_found(planted: str) -> None:
+    assert list(find_status_assignments(ast.parse(planted))) == [1]
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        "'''Never SET x = 1, status = 2.'''",
+        "text('UPDATE workflow_runs SET paused_at = 1 WHERE status = :status')",
+        "select(runs).where(runs.c.status == 'FAILED')",
+        "record = RunRecord(status='FAILED')",
+        "is_done = run.status in TERMINAL",
+    ],
+)
+def test_reading_a_status_is_no_offence(innocent: str) -> None:
+    assert list(find_status_assignments(ast.parse(innocent))) == []
+
+
+def test_exports_are_what_all_names() -> None:
+    exported = getattr(workflow_engine, "__all__", [])
+    public = {
+        name
+        for name, value in vars(workflow_engine).items()
+        if not name.startswith("_") and name != "annotations" and not isinstance(value, ModuleType)
+    }
+
+    assert set(exported) - {"__version__"} == public
+    assert len(exported) == len(set(exported)) <= MAX_EXPORTS
+
+
+def test_no_file_is_longer_than_a_reader_likes() -> None:
+    lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in sources(PACKAGE, ROOT / "tests")}
+
+    assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > MAX_FILE_LINES} == {}
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    assert offences(find_long_functions, sources(PACKAGE)) == []
+
+
+def test_a_long_function_is_found_and_its_docstring_is_not_counted() -> None:
+    statements = ["    pass"] * MAX_BODY_LINES
+
+    fits = ast.parse("\n".join(["def f():", '    """Do."""', *statements]))
+    exceeds = ast.parse("\n".join(["def f():", '    """Do."""', *statements, "    pass"]))
+
+    assert (list(find_long_functions(fits)), list(find_long_functions(exceeds))) == ([], [1])
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert offences(find_missing_docstring, sources(PACKAGE)) == []
+
+
+def test_a_module_without_docstring_is_found() -> None:
+    assert list(find_missing_docstring(ast.parse("x = 1"))) == [1]
+
+
+def test_nobody_sleeps() -> None:
+    assert offences(find_sleeps, sources(PACKAGE, ROOT / "tests")) == []
+
+
+@pytest.mark.parametrize("planted", ["time.sleep(1)", "from time import sleep"])
+def test_a_sleep_is_found(planted: str) -> None:
+    assert list(find_sleeps(ast.parse(planted))) == [1]
