@@ -31,6 +31,10 @@ def sources(*folders: Path) -> list[Path]:
     return sorted(path for folder in folders for path in folder.rglob("*.py"))
 
 
+def written_by_hand(*folders: Path) -> list[Path]:
+    return [path for path in sources(*folders) if path.parent != PACKAGE / "store" / "migrations" / "versions"]
+
+
 def docstrings(tree: ast.Module) -> set[int]:
     holders = (ast.Module, ast.ClassDef, *FUNCTIONS)
     bodies = [
@@ -155,13 +159,13 @@ def test_exports_are_what_all_names() -> None:
 
 
 def test_no_file_is_longer_than_a_reader_likes() -> None:
-    lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in sources(PACKAGE, ROOT / "tests")}
+    lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in written_by_hand(PACKAGE, ROOT / "tests")}
 
     assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > MAX_FILE_LINES} == {}
 
 
 def test_no_function_is_longer_than_a_screen() -> None:
-    assert offences(find_long_functions, sources(PACKAGE)) == []
+    assert offences(find_long_functions, written_by_hand(PACKAGE)) == []
 
 
 def test_a_long_function_is_found_and_its_docstring_is_not_counted() -> None:
