@@ -35,11 +35,12 @@ bootstrap_virtualenv() {
 }
 
 make_environment() {
+    rm -f "$venv.log"
     for way in "$1 -m venv" "$1 -m virtualenv --quiet" "virtualenv --quiet --python $1" "uv venv --seed --quiet --python $1"; do
         rm -rf "$venv"
         # The words of $way are a command line.
         # shellcheck disable=SC2086
-        if $way "$venv" >"$venv.log" 2>&1 && has_pip; then
+        if $way "$venv" >>"$venv.log" 2>&1 && has_pip; then
             rm -f "$venv.log"
             return
         fi
