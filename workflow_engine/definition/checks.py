@@ -1,0 +1,124 @@
+"""Checks of arguments that definitions share; each error names the argument."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+#: Longer waits are mistakes, and would leave the range of dates.
+LONGEST_WAIT: Final = timedelta(days=36_500)
+
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+
+
+def is_valid_id(value: object) -> bool:
+    """Tell whether ``value`` can be the id of a stage or workflow."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def describe_id(kind: str, value: object) -> str:
+    """Say what is wrong with an id that ``is_valid_id`` refuses."""
+    return (
+        f"{kind} id {value!r} is not valid: ids are 1 to 100 characters of a-z, 0-9, _ and -, "
+        "and start with a letter or digit"
+    )
+
+
+def check_duration(name: str, value: object, *, zero: bool = False) -> None:
+    """Refuse anything but a positive (or zero, if allowed) timedelta of at most a hundred years.
+
+    Raises:
+        TypeError: ``value`` is not a timedelta.
+        ValueError: It is negative, zero or too long.
+    """
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{name} must be a timedelta, not {type(value).__name__}")
+    if value < timedelta(0) or (value == timedelta(0) and not zero):
+        raise ValueError(f"{name} must be {'zero or more' if zero else 'more than zero'}, got {value}")
+    if value > LONGEST_WAIT:
+        raise ValueError(f"{name} must be at most {LONGEST_WAIT.days:,} days, got {value.days:,}")
+
+
+def check_optional_duration(name: str, value: object) -> None:
+    """Refuse anything but None and a positive timedelta."""
+    if value is not None:
+        check_duration(name, value)
+
+
+def check_whole_number(name: str, value: object, *, least: int) -> None:
+    """Refuse anything but an int of at least ``least``; True and False are not numbers.
+
+    Raises:
+        TypeError: ``value`` is not an int.
+        ValueError: It is too small.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuse anything but a finite number.
+
+    Raises:
+        TypeError: ``value`` is not an int or float.
+        ValueError: It is NaN or infinite.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def check_fraction(name: str, value: object) -> None:
+    """Refuse anything but a number from 0 to 1.
+
+    Raises:
+        ValueError: It is out of range.
+    """
+    check_number(name, value)
+    if not 0 <= value <= 1:  # type: ignore[operator] # check_number left only numbers
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
+
+
+def check_metrics(name: str, value: object) -> None:
+    """Refuse anything but None and a mapping of names to finite numbers.
+
+    Raises:
+        TypeError: It is not a mapping, or a name is not a string.
+    """
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of names to numbers, not {type(value).__name__}")
+    for key, number in value.items():
+        check_name(f"a key of {name}", key)
+        check_number(f"{name}[{key!r}]", number)
+
+
+def check_mapping(name: str, value: object) -> None:
+    """Refuse anything but None and a mapping with string keys.
+
+    Raises:
+        TypeError: It is not a mapping, or a key is not a string.
+    """
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
+    for key in value:
+        check_name(f"a key of {name}", key)
+
+
+def check_name(name: str, value: Any) -> None:
+    """Refuse anything but a string.
+
+    Raises:
+        TypeError: It is not a string.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")

@@ -1,0 +1,173 @@
+"""Config of a run: what the caller gives, merged over what the stages default to, checked as a whole."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import AliasChoices, BaseModel, RootModel
+
+from workflow_engine.definition.signatures import union_members
+from workflow_engine.errors import InvalidDataError, PayloadError
+from workflow_engine.payload import decode_json, join_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pydantic.fields import FieldInfo
+
+    from workflow_engine.definition.schemas import Schema
+    from workflow_engine.definition.stage import Stage
+
+
+def resolve_config(stages: Mapping[str, Stage[Any, Any]], overrides: object, *, what: str) -> dict[str, Any]:
+    """Return the config of every stage as plain JSON: ``overrides`` merged deeply over the defaults, then parsed.
+
+    Args:
+        stages: The stages of the workflow.
+        overrides: Config by stage id, as mappings or models; None for none.
+        what: Names it in errors.
+
+    Raises:
+        InvalidDataError: All problems of all stages at once, each with its path.
+    """
+    given, problems = _check_shape(stages, overrides)
+    resolved: dict[str, Any] = {}
+    for stage_id, stage in stages.items():
+        try:
+            resolved[stage_id] = _resolve(stage.config, given.get(stage_id))
+        except InvalidDataError as error:
+            problems.extend(_prefix(stage_id, problem) for problem in error.problems)
+    if problems:
+        raise InvalidDataError(what, problems)
+    return resolved
+
+
+def default_config(schema: Schema[Any]) -> Any:
+    """Return the defaults of a config as plain JSON; fields without a default are absent."""
+    try:
+        return _resolve(schema, None)
+    except InvalidDataError:
+        return schema.type.model_construct().model_dump(mode="json", warnings=False) if _is_model(schema.type) else {}
+
+
+def _check_shape(stages: Mapping[str, Any], overrides: object) -> tuple[dict[str, Any], list[str]]:
+    if overrides is None:
+        return {}, []
+    if not isinstance(overrides, Mapping):
+        return {}, [f"expected a mapping of stage ids to configs, got {type(overrides).__name__}"]
+    known = {key: value for key, value in overrides.items() if key in stages}
+    return known, [_unknown(key, stages, f"no stage {key!r}") for key in overrides if key not in known]
+
+
+def _unknown(key: object, known: Iterable[str], message: str) -> str:
+    near = difflib.get_close_matches(str(key), list(known), n=1)
+    return f'{message}; did you mean "{near[0]}"?' if near else message
+
+
+def _prefix(stage_id: str, problem: str) -> str:
+    """Put the stage in front of the problem's path, or in its place where it has none (paths have no spaces)."""
+    path, colon, _ = problem.partition(": ")
+    has_path = bool(colon) and " " not in path
+    return f"{stage_id}.{problem}" if has_path else f"{stage_id}: {problem}"
+
+
+def _resolve(schema: Schema[Any], override: Any) -> Any:
+    what = "config"
+    try:
+        if not _is_model(schema.type):
+            return decode_json(schema.accept({} if override is None else override, what=what)[1])
+        parsed = schema.parse_fields(_merged(schema.type, override), what=what)
+        return decode_json(schema.encode(parsed, what=what))
+    except PayloadError as error:
+        raise InvalidDataError(what, [str(error)]) from None
+
+
+def _merged(model: type[BaseModel], override: Any) -> dict[str, Any]:
+    """Return the fields to parse: the override over the model's defaults, keyed by field name."""
+    given = _fields_of(override) if isinstance(override, BaseModel) else override
+    if given is None:
+        given = {}
+    if not isinstance(given, Mapping):
+        raise InvalidDataError("config", [f"expected a mapping or a {model.__name__}, got {type(given).__name__}"])
+    problems = list(_unknown_fields(model, given, ""))
+    if problems:
+        raise InvalidDataError("config", problems)
+    return _merge_model(model, _fields_of(model.model_construct()), given)
+
+
+def _fields_of(instance: BaseModel) -> dict[str, Any]:
+    return instance.model_dump(round_trip=True, by_alias=False, warnings=False)
+
+
+def _merge_model(model: type[BaseModel], defaults: Mapping[str, Any], given: Mapping[Any, Any]) -> dict[str, Any]:
+    merged = dict(defaults)
+    names = _field_names(model)
+    for key, item in given.items():
+        name = names.get(key, key)
+        nested = _nested_model(model.model_fields.get(name))
+        default = merged.get(name)
+        if nested is not None and isinstance(item, Mapping):
+            merged[name] = _merge_model(nested, default if isinstance(default, Mapping) else {}, item)
+        elif not _has_models(model.model_fields.get(name)):
+            merged[name] = _merge_plain(default, item)
+        else:
+            merged[name] = item
+    return merged
+
+
+def _merge_plain(default: Any, given: Any) -> Any:
+    if not (isinstance(default, Mapping) and isinstance(given, Mapping)):
+        return given
+    return {**default, **{key: _merge_plain(default.get(key), item) for key, item in given.items()}}
+
+
+def _unknown_fields(model: type[BaseModel], given: Mapping[Any, Any], path: str) -> Iterator[str]:
+    """Yield the keys that no field takes; a model that says ``extra="ignore"`` or ``"allow"`` means it."""
+    names = _field_names(model)
+    for key, item in given.items():
+        nested = _nested_model(model.model_fields.get(names.get(key, "")))
+        if nested is not None and isinstance(item, Mapping):
+            yield from _unknown_fields(nested, item, join_path(path, key))
+        elif key not in names and is_closed(model):
+            yield _unknown(key, model.model_fields, f"{join_path(path, key)}: no such field in {model.__name__}")
+
+
+def is_closed(model: type[BaseModel]) -> bool:
+    """Tell whether a key that is not a field must be a mistake."""
+    return model.model_config.get("extra") not in {"allow", "ignore"} and not rewrites_input(model)
+
+
+def rewrites_input(model: type[BaseModel]) -> bool:
+    """Tell whether validators of the model see, and may change, the raw input."""
+    validators = model.__pydantic_decorators__.model_validators.values()
+    return any(validator.info.mode in {"before", "wrap"} for validator in validators)
+
+
+def _field_names(model: type[BaseModel]) -> dict[str, str]:
+    """Return the field name for each key that a caller may use: names and aliases."""
+    names: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        names.update(dict.fromkeys(_aliases(field), name))
+    return names | {name: name for name in model.model_fields}
+
+
+def _aliases(field: FieldInfo) -> list[str]:
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias, field.alias]
+    return [choice for choice in choices if isinstance(choice, str)]
+
+
+def _nested_model(field: FieldInfo | None) -> type[BaseModel] | None:
+    """Return the model of a field that holds exactly one kind of model, optionally."""
+    models = [tp for tp in union_members(field.annotation) if _is_model(tp)] if field else []
+    return models[0] if len(models) == 1 else None
+
+
+def _has_models(field: FieldInfo | None) -> bool:
+    return field is not None and any(_is_model(tp) for tp in union_members(field.annotation))
+
+
+def _is_model(tp: Any) -> bool:
+    return isinstance(tp, type) and issubclass(tp, BaseModel) and not issubclass(tp, RootModel)

@@ -1,0 +1,378 @@
+"""How stages are made: ``@stage`` reads annotations; ``define_stage`` takes explicit schemas at run time."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
+
+from typing_extensions import Unpack
+
+from workflow_engine.definition.schemas import NoConfig, Schema, describe_type
+from workflow_engine.definition.signatures import (
+    UNKNOWN,
+    BodySignature,
+    PollSignature,
+    check_callable,
+    is_assignable,
+    read_body,
+    read_poll,
+)
+from workflow_engine.definition.stage import Stage, in_words
+from workflow_engine.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import timedelta
+    from decimal import Decimal
+
+    from workflow_engine.definition.context import CancelContext, PollContext, StageContext
+    from workflow_engine.definition.outcomes import Pending, Retry, Suspend, UntilRuns
+
+I = TypeVar("I")  # noqa: E741 - an input
+O = TypeVar("O")  # noqa: E741 - an output
+C = TypeVar("C")
+S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+R = TypeVar("R")
+
+
+class CommonOptions(TypedDict, total=False):
+    """How a stage is executed; each is described on ``Stage``."""
+
+    name: str
+    description: str
+    version: str
+    dependencies: Sequence[Stage[Any, Any] | str]
+    retry: Retry
+    timeout: timedelta | None
+    queue_timeout: timedelta | None
+    max_crashes: int
+    poll_interval: timedelta | None
+    max_wait: timedelta | None
+    poll_timeout: timedelta
+    queue: str | None
+    skip_if: Callable[[StageContext[Any, Any]], bool] | None
+    on_cancel: Callable[[CancelContext[Any, Any]], None] | None
+    estimate_cost: Callable[[Any, Any], Decimal | float] | None
+
+
+class StageOptions(CommonOptions, total=False):
+    """What ``@stage(...)`` takes: the id as well, which is the function's name otherwise."""
+
+    id: str
+
+
+class StageDecorator(Protocol):
+    """What ``@stage(...)`` without a poll returns."""
+
+    @overload
+    def __call__(self, body: Callable[[StageContext[I, C]], Awaitable[UntilRuns]], /) -> Stage[I, dict[str, Any]]: ...
+
+    @overload
+    def __call__(self, body: Callable[[StageContext[I, C]], UntilRuns], /) -> Stage[I, dict[str, Any]]: ...
+
+    @overload
+    def __call__(self, body: Callable[[StageContext[I, C]], Awaitable[O]], /) -> Stage[I, O]: ...
+
+    @overload
+    def __call__(self, body: Callable[[StageContext[I, C]], O], /) -> Stage[I, O]: ...
+
+
+class PolledStageDecorator(Protocol[S_contra, O]):
+    """What ``@stage(poll=...)`` returns: the poll says what the body may return."""
+
+    def __call__(
+        self, body: Callable[[StageContext[I, C]], Suspend[S_contra] | O | Awaitable[Suspend[S_contra] | O]], /
+    ) -> Stage[I, O]: ...
+
+
+@overload
+def stage(body: Callable[[StageContext[I, C]], Awaitable[UntilRuns]], /) -> Stage[I, dict[str, Any]]: ...
+
+
+@overload
+def stage(body: Callable[[StageContext[I, C]], UntilRuns], /) -> Stage[I, dict[str, Any]]: ...
+
+
+@overload
+def stage(body: Callable[[StageContext[I, C]], Awaitable[O]], /) -> Stage[I, O]: ...
+
+
+@overload
+def stage(body: Callable[[StageContext[I, C]], O], /) -> Stage[I, O]: ...
+
+
+@overload
+def stage(
+    *, poll: Callable[[PollContext[S, Any]], Awaitable[O | Pending[S]]], **options: Unpack[StageOptions]
+) -> PolledStageDecorator[S, O]: ...
+
+
+@overload
+def stage(
+    *, poll: Callable[[PollContext[S, Any]], O | Pending[S]], **options: Unpack[StageOptions]
+) -> PolledStageDecorator[S, O]: ...
+
+
+@overload
+def stage(**options: Unpack[StageOptions]) -> StageDecorator: ...
+
+
+def stage(
+    body: Callable[..., Any] | None = None,
+    /,
+    *,
+    poll: Callable[..., Any] | None = None,
+    **options: Unpack[StageOptions],
+) -> Any:
+    """Make a stage of a function, with or without options.
+
+    Input and config come from the annotation of its parameter (``StageContext[Document, ExtractConfig]``), the
+    output from its return annotation. A body that may return ``Suspend[BatchRef]`` needs a ``poll``, which takes a
+    ``PollContext[BatchRef, ...]`` and returns the output or ``Pending``.
+
+    Args:
+        body: The function, when used without parentheses.
+        poll: Asked until the suspended work is done.
+        options: See ``Stage``; ``id`` defaults to the function's name, ``name`` to the id in words.
+
+    Raises:
+        DefinitionError: The annotations or options do not make a stage; the message says what was expected.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Stage[Any, Any]:
+        return _make_stage(function, poll, _Types(), dict(options))
+
+    return decorate if body is None else decorate(body)
+
+
+@overload
+def define_stage(
+    *,
+    id: str,
+    execute: Callable[[StageContext[I, C]], Awaitable[O]],
+    input: type[I] | None = None,
+    output: type[O] | None = None,
+    config: type[C] | None = None,
+    **options: Unpack[CommonOptions],
+) -> Stage[I, O]: ...
+
+
+@overload
+def define_stage(
+    *,
+    id: str,
+    execute: Callable[[StageContext[I, C]], O],
+    input: type[I] | None = None,
+    output: type[O] | None = None,
+    config: type[C] | None = None,
+    **options: Unpack[CommonOptions],
+) -> Stage[I, O]: ...
+
+
+def define_stage(
+    *,
+    id: str,  # noqa: A002 - the word of the domain
+    execute: Callable[..., Any],
+    input: Any = None,  # noqa: A002 - the word of the domain
+    output: Any = None,
+    config: Any = None,
+    **options: Unpack[CommonOptions],
+) -> Stage[Any, Any]:
+    """Make a stage at run time; explicit schemas win over annotations, which are only read for what is not given.
+
+    Args:
+        id: The stage's id.
+        execute: The body.
+        input: Type of the input.
+        output: Type of the output; ``type(None)`` for none.
+        config: Type of the config; none by default.
+        options: See ``Stage``.
+
+    Raises:
+        DefinitionError: The annotations or options do not make a stage.
+    """
+    types = _Types(_given(input), _given(output), _given(config))
+    return _make_stage(execute, None, types, {"id": id, **options})
+
+
+def define_async_batch_stage(
+    *,
+    id: str,  # noqa: A002 - the word of the domain
+    execute: Callable[[StageContext[I, C]], Suspend[S] | O | Awaitable[Suspend[S] | O]],
+    check: Callable[[PollContext[S, Any]], O | Pending[S] | Awaitable[O | Pending[S]]],
+    input: type[I] | None = None,  # noqa: A002 - the word of the domain
+    output: type[O] | None = None,
+    state: type[S] | None = None,
+    config: type[C] | None = None,
+    **options: Unpack[CommonOptions],
+) -> Stage[I, O]:
+    """Make a stage that suspends and is polled, at run time; explicit schemas win over annotations.
+
+    Args:
+        id: The stage's id.
+        execute: The body; returns ``Suspend(state)``, or the output if it is there at once.
+        check: The poll; returns the output or ``Pending``.
+        input: Type of the input.
+        output: Type of the output.
+        state: Type of the suspended state.
+        config: Type of the config; none by default.
+        options: See ``Stage``.
+
+    Raises:
+        DefinitionError: The annotations or options do not make a stage.
+    """
+    types = _Types(_given(input), _given(output), _given(config), _given(state))
+    return _make_stage(execute, check, types, {"id": id, **options})
+
+
+@dataclass(frozen=True, slots=True)
+class _Nothing:
+    """Stands for annotations that were not readable and are not needed."""
+
+    input: Any = UNKNOWN
+    output: Any = UNKNOWN
+    config: Any = UNKNOWN
+    state: Any = UNKNOWN
+    awaits_runs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Types:
+    """The types of a stage, as far as they were given explicitly."""
+
+    input: Any = UNKNOWN
+    output: Any = UNKNOWN
+    config: Any = UNKNOWN
+    state: Any = UNKNOWN
+
+
+def _given(tp: Any) -> Any:
+    return UNKNOWN if tp is None else tp
+
+
+def _make_stage(
+    body: Callable[..., Any], poll: Callable[..., Any] | None, given: _Types, options: dict[str, Any]
+) -> Stage[Any, Any]:
+    stage_id = options.pop("id", None) or getattr(body, "__name__", None) or repr(body)
+    label = f'stage "{stage_id}"'
+    check_callable(body, label)
+    types, awaits_runs = _resolve_types(body, poll, given, label)
+    return Stage(
+        id=stage_id,
+        name=options.pop("name", None) or in_words(stage_id),
+        description=options.pop("description", None) or _first_paragraph(body),
+        dependencies=_read_dependencies(options.pop("dependencies", ()), label),
+        input=_schema(types.input, "input", label),
+        output=_schema(types.output, "output", label),
+        config=_schema(types.config, "config", label),
+        state=None if types.state is UNKNOWN else _schema(types.state, "state", label),
+        body=body,
+        poll=poll,
+        awaits_runs=awaits_runs,
+        **_known_options(options, label),
+    )
+
+
+def _resolve_types(
+    body: Callable[..., Any], poll: Callable[..., Any] | None, given: _Types, label: str
+) -> tuple[_Types, bool]:
+    """Combine explicit types with what the annotations say; the flag tells whether it suspends until runs end."""
+    is_complete = UNKNOWN not in (given.input, given.output) and (poll is None or given.state is not UNKNOWN)
+    body_says = _read(read_body, body, given, label, is_optional=is_complete)
+    known = _Types(
+        input=_first(given.input, body_says.input),
+        output=_first(given.output, body_says.output),
+        config=_first(given.config, body_says.config, NoConfig),
+        state=_first(given.state, body_says.state),
+    )
+    if poll is None:
+        return _without_poll(known, body_says, label), body_says.awaits_runs
+    poll_says = _read(read_poll, poll, given, label, is_optional=is_complete)
+    return _with_poll(known, poll_says, given, body_says, label), False
+
+
+def _read(
+    read: Callable[..., R], function: Callable[..., Any], given: _Types, label: str, *, is_optional: bool
+) -> R | _Nothing:
+    """Read annotations; where everything is given explicitly they may be missing or odd."""
+    try:
+        return read(function, label, needs_output=given.output is UNKNOWN)
+    except DefinitionError:
+        if is_optional:
+            return _Nothing()
+        raise
+
+
+def _without_poll(known: _Types, body_says: BodySignature | _Nothing, label: str) -> _Types:
+    if body_says.awaits_runs:
+        if body_says.output is not UNKNOWN:
+            raise DefinitionError(f"{label}: a body that returns UntilRuns returns nothing else; annotate it -> UntilRuns")
+        return replace(known, output=_first(known.output, dict[str, Any]))
+    if known.state is not UNKNOWN:
+        raise DefinitionError(f"{label} returns Suspend but has no poll; pass poll=, a function of a PollContext")
+    return known
+
+
+def _with_poll(
+    known: _Types,
+    poll_says: PollSignature | _Nothing,
+    given: _Types,
+    body_says: BodySignature | _Nothing,
+    label: str,
+) -> _Types:
+    if body_says.awaits_runs:
+        raise DefinitionError(f"{label}: Suspend.until_runs is polled by the engine; remove poll=")
+    if known.state is UNKNOWN:
+        raise DefinitionError(f"{label} has a poll but its body never returns Suspend; annotate it -> Suspend[BatchRef]")
+    output = _first(given.output, poll_says.output)
+    _check_fits(known.state, poll_says.state, f"{label} suspends with", "but its poll takes")
+    _check_fits(known.output, output, f"{label} returns", "but its poll returns")
+    if poll_says.config is not NoConfig:
+        _check_fits(known.config, poll_says.config, f"{label} has the config", "but its poll takes")
+    return replace(known, output=output)
+
+
+def _check_fits(given: Any, wanted: Any, this: str, that: str) -> None:
+    if UNKNOWN not in (given, wanted) and not is_assignable(given, wanted):
+        raise DefinitionError(f"{this} {describe_type(given)} {that} {describe_type(wanted)}")
+
+
+def _first(*types: Any) -> Any:
+    return next((tp for tp in types if tp is not UNKNOWN), UNKNOWN)
+
+
+def _schema(tp: Any, role: str, label: str) -> Schema[Any]:
+    if isinstance(tp, Schema):
+        return tp
+    if tp is UNKNOWN:
+        raise DefinitionError(f"{label}: the type of its {role} is not known; annotate it or pass {role}=")
+    try:
+        return Schema.of(tp)
+    except DefinitionError as error:
+        raise DefinitionError(f"{label}: {role}: {error}") from error
+
+
+def _known_options(options: dict[str, Any], label: str) -> dict[str, Any]:
+    """Refuse options that do not exist, with the nearest one that does."""
+    for option in options.keys() - CommonOptions.__annotations__.keys():
+        near = difflib.get_close_matches(option, CommonOptions.__annotations__, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DefinitionError(f"{label}: unknown option {option!r}{hint}")
+    return options
+
+
+def _read_dependencies(dependencies: object, label: str) -> tuple[str, ...]:
+    if isinstance(dependencies, str | Stage) or not isinstance(dependencies, Iterable):
+        raise DefinitionError(f"{label}: dependencies must be a list of stages or ids, got {dependencies!r}")
+    ids = tuple(dependency.id if isinstance(dependency, Stage) else dependency for dependency in dependencies)
+    return tuple(dict.fromkeys(ids))
+
+
+def _first_paragraph(function: Callable[..., Any]) -> str:
+    """Return the first paragraph of the function's own docstring, on one line."""
+    document = inspect.getdoc(function) if inspect.isroutine(function) else None
+    return " ".join((document or "").split("\n\n")[0].split())

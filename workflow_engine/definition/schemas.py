@@ -1,0 +1,224 @@
+"""Schemas: the border between Python values and the JSON text that is stored.
+
+A value that passes is re-validated even when it is a model instance, and only accepted when it comes back from
+its own JSON text unchanged, so that a stage sees the same value in its first run, in a retry and in a rerun.
+Fields are stored under their own names, never under aliases. Validators must therefore be idempotent.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic_core import PydanticSerializationError
+
+from workflow_engine.definition.losses import find_loss, find_unserializable
+from workflow_engine.definition.problems import format_location, list_problems
+from workflow_engine.errors import DefinitionError, InvalidDataError, PayloadError
+from workflow_engine.payload import (
+    MAX_DEPTH,
+    Unstorable,
+    check_size,
+    decode_json,
+    dump_escaped,
+    is_too_deep,
+    refusal,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class NoInput(BaseModel):
+    """Input of a stage or workflow that needs none; whatever it is given is ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class NoConfig(BaseModel):
+    """Config of a stage that has none; any field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Schema(Generic[T]):
+    """What a value must look like: any type that Pydantic understands, compiled once.
+
+    Args:
+        tp: A model, dataclass, TypedDict, ``list[int]``, ``Report | None`` …
+
+    Raises:
+        DefinitionError: Pydantic cannot make a validator of the type.
+    """
+
+    __slots__ = ("_adapter", "name", "type")
+
+    #: The type that was given.
+    type: Any
+    #: The type's name for messages: ``Document``, ``list[int]``.
+    name: str
+
+    def __init__(self, tp: Any) -> None:
+        self.type = tp
+        self.name = describe_type(tp)
+        self._adapter: TypeAdapter[T] = _build_adapter(tp, self.name)
+
+    @classmethod
+    def of(cls, tp: Any) -> Schema[Any]:
+        """Return the schema of ``tp``."""
+        return Schema(tp)
+
+    def __repr__(self) -> str:
+        return f"Schema({self.name})"
+
+    def parse(self, value: object, *, what: str) -> T:
+        """Validate a Python value; model instances are validated again, field by field.
+
+        Raises:
+            InvalidDataError: The value does not fit; each problem names its path.
+            PayloadError: The value cannot be taken apart (it contains itself, or nests too deeply).
+        """
+        return self._revalidate(self._validate(value, what), what)
+
+    def parse_fields(self, fields: object, *, what: str) -> T:
+        """Validate plain values keyed by field names, never by aliases.
+
+        Raises:
+            InvalidDataError: The value does not fit; each problem names its path.
+        """
+        try:
+            return self._adapter.validate_python(fields, by_name=True, by_alias=False)
+        except ValidationError as error:
+            raise InvalidDataError(what, list_problems(error)) from None
+
+    def encode(self, value: T, *, what: str, max_bytes: int | None = None) -> str:
+        """Return the JSON text of a parsed value.
+
+        Raises:
+            InvalidDataError: The value was changed since it was parsed and does not fit any more.
+            PayloadError: The text would not give the same value back (the message names the path), or is too large.
+        """
+        return self._seal(value, what, max_bytes)[1]
+
+    def decode(self, text: str, *, what: str) -> T:
+        """Parse JSON text that ``encode`` wrote, or that another schema wrote and this one should accept.
+
+        Raises:
+            InvalidDataError: The text does not fit.
+        """
+        try:
+            return self._read(text)
+        except ValidationError as error:
+            raise InvalidDataError(what, list_problems(error)) from None
+
+    def accept(self, value: object, *, what: str, max_bytes: int | None = None) -> tuple[T, str]:
+        """Parse and encode: return the value as every later reader will see it, and its JSON text.
+
+        Raises:
+            InvalidDataError: The value does not fit; each problem names its path.
+            PayloadError: It cannot be stored faithfully, or is too large.
+        """
+        return self._seal(self._validate(value, what), what, max_bytes)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the stored form (field names, not aliases); ``{}`` where the type has none."""
+        try:
+            return self._adapter.json_schema(by_alias=False)
+        except (PydanticInvalidForJsonSchema, PydanticUserError):
+            return {}
+
+    def _validate(self, value: object, what: str) -> T:
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            raise InvalidDataError(what, list_problems(error)) from None
+
+    def _revalidate(self, value: T, what: str) -> T:
+        return self.parse_fields(_attempt(self._dump, value, what, plain=value), what=what)
+
+    def _seal(self, value: T, what: str, max_bytes: int | None) -> tuple[T, str]:
+        """Encode ``value`` and read it back; the ordinary case costs one pass each of dump, write, read and dump."""
+        sealed = self._seal_quickly(value, what, max_bytes)
+        if sealed is None:
+            sealed = self._seal_carefully(self._revalidate(value, what), what)
+        check_size(sealed[1], what=what, max_bytes=max_bytes)
+        return sealed
+
+    def _seal_quickly(self, value: T, what: str, max_bytes: int | None) -> tuple[T, str] | None:
+        """Return None where the value needs a closer look: changed since it was parsed, or hard to keep."""
+        try:
+            text = self._adapter.dump_json(
+                value, round_trip=True, by_alias=False, ensure_ascii=True, warnings=False
+            ).decode("ascii")
+            check_size(text, what=what, max_bytes=max_bytes)
+            back = self._adapter.validate_json(text, by_name=True, by_alias=False)
+            faithful = self._dump(back) == self._dump(value)
+        except PayloadError:
+            raise
+        except Exception:  # noqa: BLE001 - serializers, validators and __eq__ of users; the closer look reports them
+            return None
+        return (back, text) if faithful is True and not is_too_deep(text) else None
+
+    def _seal_carefully(self, value: T, what: str) -> tuple[T, str]:
+        plain = self._dump(value)
+        text = _attempt(self._write_escaped, value, what, plain=plain)
+        if is_too_deep(text):
+            raise refusal(what, find_unserializable(plain) or Unstorable("", f"nested deeper than {MAX_DEPTH} levels"))
+        try:
+            back = self._read(text)
+        except ValidationError as error:
+            raise self._unreadable(value, error, text, what) from None
+        loss = find_loss(plain, self._dump(back))
+        if loss is not None:
+            raise refusal(what, loss)
+        return back, text
+
+    def _unreadable(self, value: T, error: ValidationError, text: str, what: str) -> PayloadError:
+        """Say what was lost on the way to JSON; failing that, what reading it back complains about."""
+        loss = find_loss(self._dump(value), json.loads(text), lenient=True)
+        first = error.errors(include_url=False, include_input=False)[0]
+        fallback = Unstorable(format_location(first["loc"]), f"its JSON cannot be read back ({first['type']})")
+        return refusal(what, loss or fallback)
+
+    def _write_escaped(self, value: T) -> str:
+        return dump_escaped(self._adapter.dump_python(value, mode="json", round_trip=True, by_alias=False, warnings=False))
+
+    def _dump(self, value: T) -> Any:
+        return self._adapter.dump_python(value, round_trip=True, by_alias=False, warnings=False)
+
+    def _read(self, text: str) -> T:
+        try:
+            return self._adapter.validate_json(text, by_name=True, by_alias=False)
+        except ValidationError as error:
+            if error.errors(include_url=False)[0]["type"] != "json_invalid":
+                raise
+        # pydantic-core refuses lone surrogates, the standard library does not.
+        return self._adapter.validate_python(decode_json(text), by_name=True, by_alias=False)
+
+
+def describe_type(tp: Any) -> str:
+    """Return a short name of a type for messages."""
+    if isinstance(tp, type) and not getattr(tp, "__args__", None):
+        return "None" if tp is type(None) else tp.__name__
+    return str(tp).replace("typing.", "")
+
+
+def _build_adapter(tp: Any, name: str) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(tp)
+    except (PydanticUserError, TypeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise DefinitionError(f"{name} cannot be used as a schema: {first_line}") from error
+
+
+def _attempt(dump: Callable[[T], Any], value: T, what: str, *, plain: object) -> Any:
+    """Run a serialization; what a serializer raises becomes a PayloadError that names the place within ``plain``."""
+    try:
+        return dump(value)
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        reason = str(error).removeprefix("Error serializing to JSON: ").removeprefix("ValueError: ")
+        raise refusal(what, find_unserializable(plain) or Unstorable("", reason)) from None
