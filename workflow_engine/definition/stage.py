@@ -102,7 +102,9 @@ class Stage(Generic[InputT_contra, OutputT_co]):
         self._set("poll_is_async", self.poll is not None and is_async_function(self.poll))
         self._set("takes_input", not _is_class(self.input.type, NoInput))
         self._set("takes_group", _is_class(self.input.type, GroupOutput))
-        functools.update_wrapper(self, self.body, updated=())
+        for attribute in functools.WRAPPER_ASSIGNMENTS:
+            if hasattr(self.body, attribute):
+                self._set(attribute, getattr(self.body, attribute))
 
     def __call__(self, ctx: StageContext[InputT_contra, Any]) -> Any:
         """Run the body, without anything that the engine adds; an async body gives a coroutine."""
