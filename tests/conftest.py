@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+from workflow_engine.store import schema
+from workflow_engine.store.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workflow_engine.testing.services import PostgresServer
 
 TESTS = Path(__file__).parent
 TIERS = {"unit", "contract", "integration", "acceptance", "typing", "faults", "benchmarks"}
@@ -23,3 +33,46 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.nodeid} belongs to no tier; the folders are {', '.join(sorted(TIERS))}")
         item.add_marker(tier)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the schema, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite-template") / "workflow.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: PostgresServer) -> str:
+    """Name of a PostgreSQL database with the schema, to be copied."""
+    url = postgres_server.create_database()
+    _migrate(url)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database with the schema, of this test alone; the test runs once on each kind."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "workflow.db")
+        yield f"sqlite:///{tmp_path / 'workflow.db'}"
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        url = server.create_database(template=request.getfixturevalue("migrated_postgres"))
+        yield url
+        server.drop_database(url.rpartition("/")[2])
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database with the schema, of this test alone; the test runs once on each kind."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    schema.upgrade(database)
+    database.close()

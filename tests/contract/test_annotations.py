@@ -1,0 +1,98 @@
+"""Annotations from outside a stage, on both databases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from workflow_engine.errors import IdempotencyConflictError, RunNotFoundError
+from workflow_engine.ids import new_id
+from workflow_engine.store.annotations import AnnotationFilter, add_annotation, list_annotations
+
+if TYPE_CHECKING:
+    from workflow_engine.store.database import Database
+    from workflow_engine.store.snapshots import AnnotationEntry
+
+
+def _add(database: Database, run_id: str, key: str = "review.score", **values: Any) -> AnnotationEntry:
+    given = {"annotation_id": new_id(), "value": "4", "actor": "api"} | values
+    return database.transact(lambda tx: add_annotation(tx, run_id=run_id, key=key, **given))
+
+
+def _keys(database: Database, run_id: str, **wanted: Any) -> list[str]:
+    found = database.read(lambda tx: list_annotations(tx, run_id, AnnotationFilter(**wanted)))
+    return [entry.key for entry in found]
+
+
+def test_an_annotation_is_kept_with_its_actor_and_the_generation_of_the_run(database: Database, records: Any) -> None:
+    run_id = records.run(generation=2)
+
+    added = _add(database, run_id, value='{"score":4}', actor="ada")
+
+    [found] = database.read(lambda tx: list_annotations(tx, run_id, AnnotationFilter()))
+    assert found == added
+    assert (found.value, found.actor, found.generation, found.stage_id) == ({"score": 4}, "ada", 2, None)
+
+
+def test_the_same_idempotency_key_keeps_one_annotation(database: Database, records: Any) -> None:
+    run_id = records.run()
+
+    first = _add(database, run_id, idempotency_key="vote-1")
+    second = _add(database, run_id, idempotency_key="vote-1")
+    _add(database, records.run(), idempotency_key="vote-1")
+
+    assert second == first
+    assert _keys(database, run_id) == ["review.score"]
+
+
+@pytest.mark.parametrize("change", [{"value": "5"}, {"actor": "eve"}, {"key": "review.other"}])
+def test_an_idempotency_key_with_another_annotation_is_a_conflict(
+    database: Database, records: Any, change: dict[str, str]
+) -> None:
+    run_id = records.run()
+    _add(database, run_id, idempotency_key="vote-1")
+
+    with pytest.raises(IdempotencyConflictError, match=r"vote-1.*review\.score"):
+        _add(database, run_id, idempotency_key="vote-1", **change)
+
+    assert _keys(database, run_id) == ["review.score"]
+
+
+def test_without_an_idempotency_key_every_call_adds_one(database: Database, records: Any) -> None:
+    run_id = records.run()
+
+    _add(database, run_id)
+    _add(database, run_id)
+
+    assert len(_keys(database, run_id)) == 2
+
+
+def test_an_annotation_of_an_unknown_run_is_refused(database: Database) -> None:
+    with pytest.raises(RunNotFoundError):
+        _add(database, "no-such-run")
+
+
+def test_annotations_are_found_by_prefix_actor_stage_and_generation(database: Database, records: Any) -> None:
+    run_id = records.run()
+    _add(database, run_id, "review.score", actor="ada")
+    _add(database, run_id, "Review.score", actor="eve")
+    _add(database, run_id, "review_score")
+    records.insert(
+        "workflow_annotations",
+        id="z",
+        run_id=run_id,
+        key="pages.read",
+        value="1",
+        actor="stage",
+        stage_id="extract",
+        attempt=1,
+        generation=1,
+        created_at=2_000_000_000_000,
+    )
+
+    assert _keys(database, run_id, prefix="review.") == ["review.score"]
+    assert _keys(database, run_id, actor="eve") == ["Review.score"]
+    assert _keys(database, run_id, stage_id="extract") == ["pages.read"]
+    assert _keys(database, run_id, generation=1) == ["pages.read"]
+    assert len(_keys(database, run_id)) == 4

@@ -1,0 +1,1 @@
+"""The authority: the only room that speaks SQL. Knows nothing of brokers, workers or the bodies of stages."""

@@ -1,0 +1,102 @@
+"""Values attached to runs: by stages with their outcome (``store.reports``), by everybody else here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from workflow_engine.clock import ms_to_instant
+from workflow_engine.errors import IdempotencyConflictError, RunNotFoundError
+from workflow_engine.payload import decode_json
+from workflow_engine.store.moves import now
+from workflow_engine.store.snapshots import AnnotationEntry
+from workflow_engine.store.tables import metadata, runs
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.sql import Select
+
+_annotations = metadata.tables["workflow_annotations"]
+
+_COLUMNS = ("id", "run_id", "key", "value", "actor", "idempotency_key", "generation", "created_at")
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationFilter:
+    """Which annotations to list; what is not given does not restrict."""
+
+    #: Start of the key: ``"review."`` finds ``review.score``.
+    prefix: str = ""
+    actor: str | None = None
+    stage_id: str | None = None
+    generation: int | None = None
+
+
+def add_annotation(
+    tx: Connection,
+    *,
+    annotation_id: str,
+    run_id: str,
+    key: str,
+    value: str,
+    actor: str,
+    idempotency_key: str | None = None,
+) -> AnnotationEntry:
+    """Attach a value (JSON text) to a run; repeated with the same idempotency key it returns what is there.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        IdempotencyConflictError: The idempotency key was used on this run for another annotation.
+    """
+    given = (annotation_id, run_id, key, value, actor, idempotency_key)
+    source = select(*map(literal, given), runs.c.generation, now()).where(runs.c.id == run_id)
+    insert = postgresql.insert(_annotations) if tx.dialect.name == "postgresql" else sqlite.insert(_annotations)
+    tx.execute(insert.from_select(_COLUMNS, source).on_conflict_do_nothing())
+    same = _annotations.c.id == annotation_id
+    if idempotency_key is not None:
+        same = (_annotations.c.run_id == run_id) & (_annotations.c.idempotency_key == idempotency_key)
+    row = tx.execute(select(_annotations).where(same)).mappings().first()
+    if row is None:
+        raise RunNotFoundError(run_id)
+    if (row["key"], row["value"], row["actor"]) != (key, value, actor):
+        raise IdempotencyConflictError(
+            f"The idempotency key {idempotency_key!r} was used on run {run_id} for another annotation, {row['key']!r}"
+        )
+    return _annotation_entry(row)
+
+
+def list_annotations(tx: Connection, run_id: str, wanted: AnnotationFilter) -> list[AnnotationEntry]:
+    """Read the annotations of a run, the oldest first."""
+    query = (
+        select(_annotations)
+        .where(_annotations.c.run_id == run_id)
+        .order_by(_annotations.c.created_at, _annotations.c.id)
+    )
+    rows = tx.execute(_restrict(query, wanted)).mappings()
+    # The prefix is compared here: LIKE ignores case on SQLite.
+    return [_annotation_entry(row) for row in rows if row["key"].startswith(wanted.prefix)]
+
+
+def _restrict(query: Select[Any], wanted: AnnotationFilter) -> Select[Any]:
+    for column in (_annotations.c.actor, _annotations.c.stage_id, _annotations.c.generation):
+        value = getattr(wanted, column.name)
+        if value is not None:
+            query = query.where(column == value)
+    return query
+
+
+def _annotation_entry(row: RowMapping) -> AnnotationEntry:
+    return AnnotationEntry(
+        id=row["id"],
+        run_id=row["run_id"],
+        key=row["key"],
+        value=decode_json(row["value"]),
+        actor=row["actor"],
+        stage_id=row["stage_id"],
+        attempt=row["attempt"],
+        generation=row["generation"],
+        created_at=ms_to_instant(row["created_at"]),
+    )

@@ -1,0 +1,37 @@
+"""Reading a run's history of events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from workflow_engine.clock import ms_to_instant
+from workflow_engine.events import Event, EventType
+from workflow_engine.payload import decode_json
+from workflow_engine.store.tables import events
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+def list_events(tx: Connection, run_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[Event]:
+    """Read the events after a sequence number, in order; to follow a run, pass the last number that was seen."""
+    query = (
+        select(events)
+        .where(events.c.run_id == run_id, events.c.sequence > after_sequence)
+        .order_by(events.c.sequence)
+        .limit(max(1, limit))
+    )
+    return [
+        Event(
+            run_id=row.run_id,
+            sequence=row.sequence,
+            generation=row.generation,
+            type=EventType(row.type),
+            stage_id=row.stage_id,
+            payload=decode_json(row.payload),
+            created_at=ms_to_instant(row.created_at),
+        )
+        for row in tx.execute(query)
+    ]

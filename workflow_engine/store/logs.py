@@ -1,0 +1,113 @@
+"""Reading the lines that stages logged, and adding lines from outside any attempt.
+
+Lines of attempts are written with the attempt's own reports (``store.reports``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from workflow_engine.clock import instant_to_ms, ms_to_instant
+from workflow_engine.errors import InvalidRequestError
+from workflow_engine.payload import decode_json
+from workflow_engine.store.moves import now
+from workflow_engine.store.snapshots import LogEntry, Page
+from workflow_engine.store.tables import logs, stages
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.sql import Select
+
+#: The fence of lines that belong to no attempt; claims count from 1.
+OUTSIDE = 0
+
+_COLUMNS = (
+    "stage_run_id", "fence", "line", "run_id", "stage_id", "attempt", "level", "message", "fields", "created_at",
+)  # fmt: skip
+_POSITION = (logs.c.created_at, logs.c.stage_run_id, logs.c.fence, logs.c.line)
+
+
+def list_logs(
+    tx: Connection, run_id: str, *, stage_id: str | None = None, after: str | None = None, limit: int = 1000
+) -> Page[LogEntry]:
+    """Read a page of a run's log lines, the oldest first.
+
+    Attempts write their lines in batches, so lines of parallel stages arrive out of order: who follows a run that
+    is under way reads a little of the past again and drops what it has by ``(stage_run_id, fence, line)``.
+
+    Raises:
+        InvalidRequestError: ``after`` is not a cursor of an earlier page.
+    """
+    size = max(1, limit)
+    query = select(logs).where(logs.c.run_id == run_id).order_by(*_POSITION).limit(size + 1)
+    if stage_id is not None:
+        query = query.where(logs.c.stage_id == stage_id)
+    if after is not None:
+        query = query.where(tuple_(*_POSITION) > tuple_(*map(literal, _parse_cursor(after))))
+    entries = tuple(_log_entry(row) for row in tx.execute(query))
+    return Page(entries[:size], _cursor(entries[size - 1]) if len(entries) > size else None)
+
+
+def append_log(tx: Connection, run_id: str, stage_id: str, *, level: str, message: str, fields: str = "{}") -> bool:
+    """Add a line to the live stage run of a stage, from outside any attempt; False if there is no such stage run.
+
+    ``fields`` is the JSON text of an object.
+    """
+    insert = postgresql.insert(logs) if tx.dialect.name == "postgresql" else sqlite.insert(logs)
+    statement = insert.from_select(_COLUMNS, _next_line(run_id, stage_id, (level, message, fields)))
+    while tx.execute(statement.on_conflict_do_nothing()).rowcount != 1:
+        if tx.scalar(_live_stage_run(run_id, stage_id)) is None:
+            return False
+        # Somebody else took the line number in between: ask for the next one.
+    return True
+
+
+def _next_line(run_id: str, stage_id: str, texts: tuple[str, str, str]) -> Select[Any]:
+    last = select(func.max(logs.c.line)).where(logs.c.stage_run_id == stages.c.id, logs.c.fence == OUTSIDE)
+    line = func.coalesce(last.scalar_subquery(), 0) + 1
+    return select(
+        stages.c.id,
+        literal(OUTSIDE),
+        line,
+        stages.c.run_id,
+        stages.c.stage_id,
+        stages.c.attempt,
+        *map(literal, texts),
+        now(),
+    ).where(stages.c.id == _live_stage_run(run_id, stage_id).scalar_subquery())
+
+
+def _live_stage_run(run_id: str, stage_id: str) -> Select[tuple[str]]:
+    return select(stages.c.id).where(
+        stages.c.run_id == run_id, stages.c.stage_id == stage_id, stages.c.superseded_by.is_(None)
+    )
+
+
+def _cursor(entry: LogEntry) -> str:
+    return f"{instant_to_ms(entry.created_at)}_{entry.stage_run_id}_{entry.fence}_{entry.line}"
+
+
+def _parse_cursor(cursor: str) -> tuple[int, str, int, int]:
+    try:
+        created_at, stage_run_id, fence, line = cursor.split("_")
+        return int(created_at), stage_run_id, int(fence), int(line)
+    except ValueError:
+        raise InvalidRequestError(f"{cursor!r:.100} is not the cursor of a page of log lines") from None
+
+
+def _log_entry(row: Row[Any]) -> LogEntry:
+    return LogEntry(
+        run_id=row.run_id,
+        stage_run_id=row.stage_run_id,
+        stage_id=row.stage_id,
+        attempt=row.attempt,
+        fence=row.fence,
+        line=row.line,
+        level=row.level,
+        message=row.message,
+        fields=decode_json(row.fields),
+        created_at=ms_to_instant(row.created_at),
+    )

@@ -1,0 +1,194 @@
+"""The version of the schema: told cheaply, checked at start, brought up to date by Alembic revisions in the package.
+
+SQLite files may bring themselves up to date. PostgreSQL is migrated when somebody says so, by
+``workflow-engine db upgrade``, because its owner decides when tables are locked. Host applications may keep their
+own tables, and their own Alembic history, in the same database.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from workflow_engine.errors import MigrationRequiredError, StoreError
+from workflow_engine.store.tables import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection
+
+    from workflow_engine.store.database import Database
+
+#: The revision that this version of the package needs; a test holds it to the newest file in ``migrations/versions``.
+HEAD: Final = "0001"
+#: What to type; named in every error that it repairs.
+UPGRADE_COMMAND: Final = "workflow-engine db upgrade"
+
+_VERSION_TABLE: Final = "workflow_engine_version"
+#: Any constant will do that others do not use: the letters of "workflow".
+_ADVISORY_LOCK: Final = 0x776F726B666C6F77
+
+
+def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "table" or name in metadata.tables
+
+
+def _default_differs(*values: Any) -> bool | None:
+    """Tell that equal defaults are equal, which Alembic doubts for ``''`` on SQLite; leave the others to it."""
+    _context, _inspected, _column, found, _default, wanted = values
+    return False if (found or "").strip("()'") == (wanted or "").strip("()'") else None
+
+
+#: How Alembic is set up, for upgrades and for comparisons alike.
+MIGRATION_OPTIONS: Final[dict[str, Any]] = {
+    "target_metadata": metadata,
+    "version_table": _VERSION_TABLE,
+    "include_name": _is_ours,
+    "render_as_batch": True,
+    "compare_type": True,
+    "compare_server_default": _default_differs,
+}
+
+
+def current_revision(database: Database) -> str | None:
+    """Return the revision that the database is at, or None when it has no tables of ours."""
+    return database.read(_read_revision)
+
+
+def check(database: Database) -> None:
+    """Make sure that the schema is the one this version needs; one cheap query when it is.
+
+    Raises:
+        MigrationRequiredError: It is not; the message names the command that repairs it.
+    """
+    revision = current_revision(database)
+    if revision == HEAD:
+        return
+    if revision is None:
+        found = "has no tables of workflow_engine yet"
+    elif _is_known(revision):
+        found = f"is at revision {revision}, this version needs {HEAD}"
+    else:
+        raise _written_by_a_newer_version(database, revision)
+    raise MigrationRequiredError(f"The database {database.safe_url} {found}; run `{UPGRADE_COMMAND}`")
+
+
+def ensure(database: Database, *, auto_upgrade_sqlite: bool) -> None:
+    """Bring a SQLite schema up to date if that is allowed; otherwise only check.
+
+    Raises:
+        MigrationRequiredError: The schema is not the one this version needs.
+    """
+    if auto_upgrade_sqlite and not database.is_postgres:
+        upgrade(database)
+    else:
+        check(database)
+
+
+def upgrade(database: Database) -> bool:
+    """Bring the schema up to date, in one transaction; return whether anything was to do.
+
+    Any number of processes may call it at once: one migrates, the others wait for it and find nothing to do.
+
+    Raises:
+        MigrationRequiredError: A newer version of this package wrote the schema.
+        StoreError: A table of another owner has the name of one of ours.
+    """
+    revision = current_revision(database)
+    if revision == HEAD:
+        return False
+    if revision is not None and not _is_known(revision):
+        raise _written_by_a_newer_version(database, revision)
+    if database.is_postgres:
+        return database.transact(_migrate)
+    with _without_foreign_keys(database) as connection, connection.begin():
+        return _migrate(connection)
+
+
+def find_drift(database: Database) -> list[str]:
+    """Return how the tables differ from what this version expects, as far as Alembic can tell; normally nothing."""
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - costs half a second; upgrades only
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - same
+
+    def compare(connection: Connection) -> list[str]:
+        context = MigrationContext.configure(connection, opts=MIGRATION_OPTIONS)
+        return [str(difference) for difference in compare_metadata(context, metadata)]
+
+    return database.read(compare)
+
+
+def _read_revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table(_VERSION_TABLE):
+        return None
+    return connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(_VERSION_TABLE)))
+
+
+def _migrate(connection: Connection) -> bool:
+    """Apply what is missing; the answer of ``current_revision`` may be out of date once the lock is held."""
+    if connection.dialect.name == "postgresql":
+        _take_turns(connection)
+    revision = _read_revision(connection)
+    if revision == HEAD:
+        return False
+    if revision is None:
+        _refuse_foreign_tables(connection)
+    from alembic import command  # noqa: PLC0415 - costs half a second; upgrades only
+
+    command.upgrade(_alembic_config(connection), "head")
+    return True
+
+
+def _take_turns(connection: Connection) -> None:
+    """Wait for a migration under way, however long it and ours may take."""
+    for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        connection.execute(sa.text(f"SET LOCAL {setting} = 0"))
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+
+
+def _refuse_foreign_tables(connection: Connection) -> None:
+    taken = sorted(set(metadata.tables) & set(sa.inspect(connection).get_table_names()))
+    if taken:
+        raise StoreError(
+            f"The database has tables that are not workflow_engine's own under the names it needs: {', '.join(taken)}; "
+            "use a database, or on PostgreSQL a schema (search_path), of its own"
+        )
+
+
+@contextmanager
+def _without_foreign_keys(database: Database) -> Iterator[Connection]:
+    """Open a SQLite connection on which a table can be rebuilt: dropping the old one must not cascade.
+
+    The pragma has no effect inside a transaction, so it is set before.
+    """
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            yield connection
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
+
+
+def _alembic_config(connection: Connection | None = None) -> Any:
+    from alembic.config import Config  # noqa: PLC0415 - costs half a second; upgrades only
+
+    config = Config()
+    config.set_main_option("script_location", "workflow_engine:store/migrations")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _is_known(revision: str) -> bool:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - costs half a second; upgrades and errors only
+
+    return revision in {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+
+
+def _written_by_a_newer_version(database: Database, revision: str) -> MigrationRequiredError:
+    return MigrationRequiredError(
+        f"The database {database.safe_url} is at revision {revision}, which this version of workflow_engine does not "
+        f"know (it knows up to {HEAD}): install the version that ran `{UPGRADE_COMMAND}` there"
+    )

@@ -1,0 +1,208 @@
+"""What is shown of records: frozen values, with instants as aware UTC datetimes and money as Decimal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from workflow_engine.clock import ms_to_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+    from workflow_engine.lifecycle import RunStatus, StageStatus
+    from workflow_engine.store.records import AttemptOutcome, ClaimKind
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """A run as it was when it was read."""
+
+    id: str
+    workflow_id: str
+    workflow_name: str
+    workflow_type: str | None
+    workflow_version: str
+    #: SUSPENDED where every active stage run is; the stored status is RUNNING then.
+    status: RunStatus
+    priority: int
+    #: Whether the run itself is paused.
+    paused: bool
+    #: Whether its whole workflow is.
+    workflow_paused: bool
+    #: Passes over the plan so far, less one.
+    generation: int
+    #: 1-based number of the group that is, or was last, under way.
+    current_group: int
+    metadata: Mapping[str, Any]
+    idempotency_key: str | None
+    error_code: str | None
+    error_message: str | None
+    #: The stage that made it fail; None when it failed by itself (its deadline).
+    failed_stage_id: str | None
+    #: Of all its attempts, those of earlier generations included.
+    total_cost: Decimal
+    total_tokens: int
+    parent_run_id: str | None
+    #: The run whose outputs it shares, for a fork.
+    forked_from: str | None
+    deadline_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From start to end; None until it has ended, and for a run that ended before it started."""
+        return _between(self.started_at, self.completed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """What is recorded of an error."""
+
+    code: str
+    #: Name of the exception's class.
+    type: str | None
+    message: str
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageSnapshot:
+    """A stage run as it was when it was read."""
+
+    id: str
+    run_id: str
+    stage_id: str
+    stage_name: str
+    #: 1-based position over the whole workflow.
+    stage_number: int
+    #: 1-based group.
+    execution_group: int
+    generation: int
+    #: False for rows that a rerun replaced: history.
+    is_live: bool
+    status: StageStatus
+    #: Attempts so far, the one under way included.
+    attempt: int
+    max_attempts: int
+    #: Attempts whose worker died or fell silent.
+    crashes: int
+    queue: str
+    priority: int
+    #: The process that holds it, or held it last.
+    worker_id: str | None
+    #: When it may be claimed: in the future while it waits for a retry.
+    available_at: datetime
+    next_poll_at: datetime | None
+    suspended_at: datetime | None
+    max_wait_until: datetime | None
+    polls: int
+    cost: Decimal
+    tokens: int
+    metrics: Mapping[str, Any]
+    error: ErrorInfo | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From its first claim to its end; None until it has ended, and for one that was never claimed."""
+        return _between(self.started_at, self.completed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSnapshot:
+    """One claim of a stage run: an attempt, or a poll."""
+
+    stage_run_id: str
+    kind: ClaimKind
+    attempt: int
+    fence: int
+    worker_id: str
+    started_at: datetime
+    ended_at: datetime | None
+    #: None while it is under way.
+    outcome: AttemptOutcome | None
+    error: ErrorInfo | None
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From claim to end; None while it is under way."""
+        return _between(self.started_at, self.ended_at)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line of a stage's log."""
+
+    run_id: str
+    stage_run_id: str
+    stage_id: str
+    attempt: int
+    fence: int
+    #: Position within its attempt; lines from outside any attempt count by themselves, with fence 0.
+    line: int
+    level: str
+    message: str
+    fields: Mapping[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactEntry:
+    """A named extra result of a run, without its value."""
+
+    run_id: str
+    #: The stage that it belongs to; None for those that the run's stages share.
+    stage_id: str | None
+    key: str
+    #: Length of its JSON text.
+    size_bytes: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationEntry:
+    """A value that a stage or somebody else attached to a run."""
+
+    id: str
+    run_id: str
+    key: str
+    value: Any
+    #: Who: ``stage`` for stage bodies.
+    actor: str
+    stage_id: str | None
+    attempt: int | None
+    generation: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some of the items that were asked for."""
+
+    items: tuple[T, ...]
+    #: Pass it as ``cursor`` to get the next page; None on the last one.
+    next_cursor: str | None
+
+
+def optional_instant(milliseconds: int | None) -> datetime | None:
+    """Return the aware UTC instant, or None."""
+    return None if milliseconds is None else ms_to_instant(milliseconds)
+
+
+def nanos_to_cost(nanos: int) -> Decimal:
+    """Return an amount of billionths as a plain decimal number."""
+    return Decimal(nanos) / 1_000_000_000 if nanos else Decimal(0)
+
+
+def _between(start: datetime | None, end: datetime | None) -> timedelta | None:
+    return None if start is None or end is None else end - start
