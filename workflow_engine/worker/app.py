@@ -1,0 +1,92 @@
+"""Install the engine into a Celery app that a team has, or make one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from celery import Celery
+
+from workflow_engine.worker.brokers import guard_connections
+from workflow_engine.worker.configuration import configure
+from workflow_engine.worker.installation import Installation, remember_installation
+from workflow_engine.worker.options import WorkerOptions
+from workflow_engine.worker.priorities import PRIORITY_STEPS
+from workflow_engine.worker.processes import EngineHolder
+from workflow_engine.worker.steps import WorkflowStep
+from workflow_engine.worker.tasks import register_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from workflow_engine.engine import Engine
+    from workflow_engine.settings import Settings
+
+#: Of an app of our own; an app that was there before keeps its own.
+OWN_CONFIGURATION: Final[dict[str, Any]] = {
+    "broker_transport_options": {
+        **PRIORITY_STEPS,
+        "queue_order_strategy": "priority",
+        # Nothing depends on redelivery; a second delivery of a long stage's hint would only be ignored.
+        "visibility_timeout": 24 * 3600,
+        "socket_connect_timeout": 5,
+        "socket_timeout": 15,
+        "socket_keepalive": True,
+    },
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "task_ignore_result": True,
+    "task_create_missing_queues": True,
+    "worker_hijack_root_logger": True,
+}
+
+
+def _no_queues() -> tuple[str, ...]:
+    return ()
+
+
+def install(
+    app: Celery,
+    build_engine: Callable[[], Engine],
+    *,
+    settings: Settings,
+    options: WorkerOptions | None = None,
+    stage_queues: Callable[[], Iterable[str]] = _no_queues,
+    consume: bool = True,
+) -> Installation:
+    """Make workers of the app execute stages and sweep; its own tasks, queues and settings stay as they are.
+
+    Nothing is connected and no configuration is read now, so this may be called before ``config_from_object``.
+
+    Args:
+        app: The app; its broker carries the hints.
+        build_engine: Called once in each process that executes or sweeps.
+        settings: Name of the queue, and how often to sweep.
+        options: What concerns worker processes; by default from the environment.
+        stage_queues: Names of the queues that stages ask for; called when a worker starts.
+        consume: Whether a worker that is started without ``-Q`` consumes the engine's queues besides its own.
+
+    Raises:
+        ConfigurationError: The app has an engine already.
+    """
+    installation = Installation(
+        engines=EngineHolder(build_engine),
+        settings=settings,
+        options=options or WorkerOptions.load(),
+        stage_queues=stage_queues,
+        consume=consume,
+    )
+    remember_installation(app, installation)
+    guard_connections(app)
+    configure(app, settings)
+    register_tasks(app, installation)
+    app.steps["worker"].add(WorkflowStep)
+    return installation
+
+
+def create_app(settings: Settings, name: str = "workflow_engine") -> Celery:
+    """Make a Celery app for the engine alone, on the broker of the settings; ``install`` comes next."""
+    # kombu warns about a URL without a host, and memory:// has no use for one.
+    broker_url = "memory://localhost/" if settings.broker_url == "memory://" else settings.broker_url
+    app = Celery(name, broker=broker_url, set_as_current=False)
+    app.conf.update(OWN_CONFIGURATION, task_default_queue=settings.queue)
+    return app

@@ -1,0 +1,120 @@
+"""kombu's transports, made to survive entries that no Celery client wrote, and to wait without polling in memory."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from kombu import Connection
+from kombu.transport import memory, redis
+from kombu.utils.imports import symbol_by_name
+from redis import Redis
+
+from workflow_engine.worker.envelopes import find_entry_problem, find_envelope_problem
+from workflow_engine.worker.memory import MemoryTransport
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger("workflow_engine.broker")
+
+#: How much of a dropped entry is shown in the log.
+SHOWN: Final = 200
+
+
+def _drop(problem: str, where: object, entry: object) -> None:
+    logger.error("dropped a malformed message from %s: %s: %.*r", where, problem, SHOWN, entry)
+
+
+class GuardedReplies:
+    """Mixed into the Redis client: what a list gives up that is no JSON object counts as nothing received."""
+
+    def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
+        """Parse the answer to a command; drop malformed entries of BRPOP and RPOP."""
+        answer = super().parse_response(connection, command_name, **options)  # type: ignore[misc]
+        if not answer or command_name not in ("BRPOP", "RPOP"):
+            return answer
+        source, entry = answer if command_name == "BRPOP" else ("a list", answer)
+        problem = find_entry_problem(entry)
+        if problem is None:
+            return answer
+        _drop(problem, source, entry)
+        return None
+
+
+class GuardedClient(GuardedReplies, Redis):
+    """A Redis client with the guard."""
+
+
+class GuardedPrefixedClient(GuardedReplies, redis.PrefixedStrictRedis):
+    """A Redis client that prefixes keys, with the guard."""
+
+
+class GuardedClients:
+    """Mixed into a Redis channel: its clients have the guard."""
+
+    def _get_client(self) -> Any:
+        client = super()._get_client()  # type: ignore[misc]
+        if isinstance(client, partial):
+            return partial(GuardedPrefixedClient, **client.keywords)
+        return GuardedClient
+
+
+class GuardedDelivery:
+    """Mixed into a transport: a message that kombu or Celery would fail on is dropped before they see it."""
+
+    def _deliver(self, message: Any, queue: Any) -> None:
+        problem = find_envelope_problem(message)
+        if problem is None:
+            super()._deliver(message, queue)  # type: ignore[misc]
+        else:
+            _drop(problem, queue, message)
+
+
+class GuardedChannel(GuardedClients, redis.Channel):
+    """A Redis channel with the guard."""
+
+
+class GuardedTransport(GuardedDelivery, redis.Transport):
+    """The Redis transport with the guard."""
+
+    Channel: type[redis.Channel] = GuardedChannel
+
+
+class GuardedSentinelChannel(GuardedClients, redis.SentinelChannel):
+    """A Redis Sentinel channel with the guard."""
+
+
+class GuardedSentinelTransport(GuardedDelivery, redis.SentinelTransport):
+    """The Redis Sentinel transport with the guard."""
+
+    Channel: type[redis.SentinelChannel] = GuardedSentinelChannel
+
+
+#: What takes the place of what; other transports are used as they are.
+REPLACEMENTS: Final[dict[type[Any], type[Any]]] = {
+    redis.Transport: GuardedTransport,
+    redis.SentinelTransport: GuardedSentinelTransport,
+    memory.Transport: MemoryTransport,
+}
+
+
+class GuardedConnection(Connection):
+    """A kombu connection that uses the replacements; its URL and options mean what they always mean."""
+
+    def get_transport_cls(self) -> type[Any]:
+        """Return the transport class for the URL, or what takes its place."""
+        transport = super().get_transport_cls()
+        return REPLACEMENTS.get(transport, transport)
+
+
+def guard_connections(app: Celery) -> None:
+    """Make every broker connection of the app, and of no other app, a guarded one."""
+    base = symbol_by_name(app.amqp_cls or "celery.app.amqp:AMQP")
+    guarded: Any = type(
+        "GuardedAMQP", (base,), {"Connection": GuardedConnection, "BrokerConnection": GuardedConnection}
+    )
+    app.amqp_cls = guarded
+    if "amqp" in vars(app):  # somebody asked for it before the engine was installed
+        app.amqp.Connection = GuardedConnection

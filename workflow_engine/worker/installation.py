@@ -1,0 +1,64 @@
+"""What an app, its tasks and its worker steps share about the engine that was installed into it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from workflow_engine.errors import ConfigurationError
+from workflow_engine.worker.names import control_queue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from celery import Celery
+
+    from workflow_engine.settings import Settings
+    from workflow_engine.worker.options import WorkerOptions
+    from workflow_engine.worker.processes import EngineHolder
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An engine in a Celery app."""
+
+    engines: EngineHolder
+    settings: Settings
+    options: WorkerOptions
+    #: Names of queues that stages ask for themselves; called when a worker starts.
+    stage_queues: Callable[[], Iterable[str]]
+    #: Whether a worker without ``-Q`` consumes the engine's queues.
+    consume: bool
+    #: Set when the worker was told to stop: processes that end from now on were not lost.
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def list_queues(self) -> list[str]:
+        """Return every queue of the engine, the one of the sweep first."""
+        names = [control_queue(self.settings.queue), self.settings.queue, *self.stage_queues()]
+        return list(dict.fromkeys(names))
+
+
+_installations: WeakKeyDictionary[Celery, Installation] = WeakKeyDictionary()
+
+
+def remember_installation(app: Celery, installation: Installation) -> None:
+    """Note what was installed into the app.
+
+    Raises:
+        ConfigurationError: The app has an engine already.
+    """
+    if app in _installations:
+        raise ConfigurationError(f"{app!r} has a workflow engine already; one app serves one runtime")
+    _installations[app] = installation
+
+
+def get_installation(app: Celery) -> Installation:
+    """Return what was installed into the app."""
+    return _installations[app]
+
+
+def find_installation(app: Celery) -> Installation | None:
+    """Return what was installed into the app, if anything."""
+    return _installations.get(app)

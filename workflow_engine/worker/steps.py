@@ -1,0 +1,94 @@
+"""What a worker of the app does besides its tasks: queues, checks at start, sweeping, and an end in good order."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+from kombu import Exchange, Queue
+
+from workflow_engine.errors import ConfigurationError
+from workflow_engine.worker.configuration import check_configuration
+from workflow_engine.worker.installation import find_installation, get_installation
+from workflow_engine.worker.priorities import STEPS, list_name
+from workflow_engine.worker.shutdown import Shutdown
+from workflow_engine.worker.sweeper import build_sweeper
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger("workflow_engine.worker")
+
+
+@signals.celeryd_init.connect(weak=False)
+def add_queues(instance: Any, options: dict[str, Any], **_: object) -> None:
+    """Let a worker that was started without ``-Q`` consume the engine's queues besides the app's own."""
+    installation = find_installation(instance.app)
+    if installation is not None and installation.consume and not options.get("queues"):
+        select_queues(instance.app, installation.list_queues())
+
+
+def select_queues(app: Celery, names: list[str]) -> None:
+    """Add the queues to those that a worker of the app consumes."""
+    for name in names:
+        app.amqp.queues.select_add(Queue(name, Exchange(name), routing_key=name))
+
+
+class WorkflowStep(bootsteps.StartStopStep):
+    """Started with the worker, before it consumes; stopped after it has stopped consuming."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        check_configuration(worker.app)
+        self._installation = get_installation(worker.app)
+        self._sweeper = build_sweeper(self._installation)
+        self._shutdown = Shutdown(self._installation)
+
+    def start(self, worker: Any) -> None:
+        """Check the broker's keys, then begin to sweep."""
+        check_lists(worker.app)
+        self._shutdown.watch(worker)
+        if self._sweeper is not None:
+            self._sweeper.start()
+
+    def stop(self, worker: Any) -> None:  # noqa: ARG002 - the signature of a step
+        """Stop sweeping; running stages go on."""
+        if self._sweeper is not None:
+            self._sweeper.stop()
+
+    def terminate(self, worker: Any) -> None:
+        """Stop at once."""
+        self.stop(worker)
+
+
+def check_lists(app: Celery) -> None:
+    """Refuse to start on Redis keys that are no lists: consuming them would end the worker again and again.
+
+    Raises:
+        ConfigurationError: A key that a queue uses holds something else.
+    """
+    connection: Any = app.connection_for_read()
+    queues = list(app.amqp.queues.consume_from)
+    try:
+        with closing(connection):
+            problems = _find_foreign_keys(
+                connection.ensure_connection(max_retries=1, interval_start=0).channel(), queues
+            )
+    except connection.connection_errors as error:
+        logger.debug("keys are not checked, the broker cannot be reached: %s", error)
+        return
+    if problems:
+        raise ConfigurationError(f"Redis keys that a queue needs hold something else: {', '.join(problems)}")
+
+
+def _find_foreign_keys(channel: Any, queues: list[str]) -> list[str]:
+    if not hasattr(channel, "conn_or_acquire"):
+        return []
+    keys = [list_name(queue, step, channel.sep) for queue in queues for step in range(STEPS)]
+    with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.type(key)
+        types = [kind.decode() for kind in pipeline.execute()]
+    return [f"{key!r} is a {kind}" for key, kind in zip(keys, types, strict=True) if kind not in ("none", "list")]
