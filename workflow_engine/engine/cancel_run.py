@@ -1,0 +1,52 @@
+"""Cancel: the run and everything of it that has not ended, in one transaction; then its children."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workflow_engine.engine.advance import cancel_stage_run
+from workflow_engine.engine.units import with_run
+from workflow_engine.events import EventType
+from workflow_engine.lifecycle import RunMove, RunStatus
+from workflow_engine.store.overdue import orphaned_children
+
+if TYPE_CHECKING:
+    from workflow_engine.engine.core import Engine
+    from workflow_engine.store.moves import LockedRun
+
+
+def cancel_run(engine: Engine, run_id: str, *, reason: str | None = None) -> RunStatus:
+    """Cancel a run; return its status afterwards, which is not CANCELLED if it had ended otherwise before.
+
+    From then on no result of it is recorded; bodies that run see ``ctx.cancelled`` and may go on for nobody. Live
+    child runs are cancelled too; if that is interrupted the sweep goes on with it.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+    """
+    status = _cancel(engine, run_id, reason)
+    if status is RunStatus.CANCELLED:
+        cancel_orphans(engine)
+    return status
+
+
+def cancel_orphans(engine: Engine) -> int:
+    """Cancel live runs whose parent was cancelled, down to the last generation; return how many."""
+    cancelled = 0
+    while found := engine.database.read(lambda tx: orphaned_children(tx, engine.settings.sweep_batch)):
+        for run_id in found:
+            _cancel(engine, run_id, "its parent run was cancelled")
+        cancelled += len(found)
+    return cancelled
+
+
+def _cancel(engine: Engine, run_id: str, reason: str | None) -> RunStatus:
+    def act(run: LockedRun) -> RunStatus:
+        if run.is_live:
+            for stage in run.active_stage_runs():
+                cancel_stage_run(run, stage)
+            payload = {"reason": engine.redactor.text(reason)} if reason else None
+            run.move(RunMove.CANCEL, EventType.RUN_CANCELLED, payload)
+        return run.status
+
+    return with_run(engine, run_id, act)

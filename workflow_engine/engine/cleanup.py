@@ -1,0 +1,79 @@
+"""Calling ``on_cancel``: what a cancelled stage had started elsewhere is stopped there. At least once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from workflow_engine.clock import to_milliseconds
+from workflow_engine.definition import CancelContext
+from workflow_engine.engine.calls import config_of, identity_of
+from workflow_engine.engine.effects import Effects
+from workflow_engine.engine.leases import HeldLease
+from workflow_engine.store.cleanups import claim_cleanup, close_cleanup
+from workflow_engine.store.reports import write_log_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workflow_engine.definition import Stage
+    from workflow_engine.engine.core import Engine
+    from workflow_engine.store.records import Claim
+
+logger = logging.getLogger("workflow_engine.engine")
+
+_MOST_ATTEMPTS = 5
+_BACKOFF = timedelta(seconds=30)
+_TIME_LIMIT = timedelta(seconds=60)
+
+
+def run_cleanup(engine: Engine, stage_run_id: str) -> bool:
+    """Call the stage's ``on_cancel`` if it is due; False when it is not.
+
+    A hook that raises is called again, a handful of times, with growing waits; then it is given up and logged.
+    """
+    hold_ms = to_milliseconds(_TIME_LIMIT * 2)
+    taken = engine.database.transact(lambda tx: claim_cleanup(tx, stage_run_id, hold_ms))
+    if taken is None:
+        return False
+    claim, attempts = taken
+    delay = _clean_up(engine, claim, attempts)
+    if delay is not None and attempts >= _MOST_ATTEMPTS:
+        logger.error("on_cancel of stage %s of run %s is given up", claim.stage_id, claim.run_id)
+        delay = None
+    delay_ms = None if delay is None else to_milliseconds(delay)
+    engine.database.transact(lambda tx: close_cleanup(tx, stage_run_id, delay_ms))
+    return True
+
+
+def _clean_up(engine: Engine, claim: Claim, attempts: int) -> timedelta | None:
+    """Call the hook; return after which time it should be called again, None for never."""
+    workflow = engine.registry.find(claim.workflow_id)
+    if workflow is None:
+        return _BACKOFF  # another worker may know it
+    stage = workflow.find_stage(claim.stage_id)
+    if stage is None or stage.on_cancel is None:
+        return None
+    try:
+        _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + attempts - 1))
+    except BaseException as error:  # noqa: BLE001 - whatever the hook raises, the worker goes on
+        logger.warning("on_cancel of stage %s of run %s failed: %r", claim.stage_id, claim.run_id, error)
+        return _BACKOFF * attempts
+    return None
+
+
+def _call(engine: Engine, stage: Stage[Any, Any], hook: Callable[..., Any], claim: Claim) -> None:
+    effects = Effects(engine, claim, HeldLease(claim.lease, expires_at=0.0))
+    state = None
+    if claim.suspended_state is not None and claim.suspended_on == "poll" and stage.state is not None:
+        state = stage.state.decode(claim.suspended_state, what=f'suspended state of stage "{stage.id}"')
+    context = CancelContext(
+        identity=identity_of(claim), state=state, config=config_of(claim.config, stage), port=effects
+    )
+    try:
+        engine.bodies.call(hook, context, is_async=False, timeout=_TIME_LIMIT)
+    finally:
+        logs = effects.take_report().logs
+        engine.database.transact(lambda tx: write_log_lines(tx, claim, logs))

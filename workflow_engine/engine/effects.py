@@ -1,0 +1,171 @@
+"""What a context does on behalf of user code: the engine's side of ``ContextPort``, one for each execution."""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from workflow_engine.clock import instant_to_ms
+from workflow_engine.definition import StoredOutput
+from workflow_engine.engine.units import with_stage_run
+from workflow_engine.events import EventType
+from workflow_engine.payload import encode_json
+from workflow_engine.store import artifacts
+from workflow_engine.store.claims import read_outputs
+from workflow_engine.store.leases import is_held
+from workflow_engine.store.records import LogLine, NewAnnotation, Report
+from workflow_engine.store.reports import write_log_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from workflow_engine.engine.core import Engine
+    from workflow_engine.engine.leases import HeldLease
+    from workflow_engine.store.moves import LockedRun
+    from workflow_engine.store.records import Claim, StageRow
+
+#: Lines that are buffered before they are written while the body still runs.
+_LOG_BATCH = 200
+#: Progress events of one attempt that are written at once; later ones at most once a second.
+_FREE_PROGRESS = 20
+#: ``ctx.cancelled`` asks the database at most this often.
+_SECONDS_BETWEEN_CHECKS = 1.0
+_NANOS = Decimal(1_000_000_000)
+
+
+class Effects:
+    """Buffers what is committed with the outcome; writes at once what should be seen before it."""
+
+    def __init__(self, engine: Engine, claim: Claim, held: HeldLease) -> None:
+        self._engine = engine
+        self._claim = claim
+        self._held = held
+        self._lock = threading.RLock()
+        self._outputs = {name: StoredOutput(item.status, item.payload) for name, item in claim.outputs.items()}
+        self._lines: list[LogLine] = []
+        self._line_count = 0
+        self._annotations: list[NewAnnotation] = []
+        self._cost = Decimal(0)
+        self._tokens = 0
+        self._metrics: dict[str, float] = {}
+        self._progress_count = 0
+        self._last_progress = 0.0
+        self._last_check = engine.clock.monotonic()
+
+    def output_of(self, stage_id: str) -> StoredOutput:
+        """Return what is recorded of a stage of this run; asked of the database once."""
+        with self._lock:
+            if stage_id not in self._outputs:
+                found = self._engine.database.read(
+                    lambda tx: read_outputs(tx, self._claim.run_id, stage_ids=[stage_id])
+                ).get(stage_id)
+                self._outputs[stage_id] = (
+                    StoredOutput(found.status, found.payload) if found else StoredOutput(None, None)
+                )
+            return self._outputs[stage_id]
+
+    def write_log(self, level: str, message: str, fields: Mapping[str, object]) -> None:
+        """Buffer a log line; every couple of hundred the buffer is written."""
+        redactor = self._engine.redactor
+        with self._lock:
+            self._line_count += 1
+            limit = self._engine.settings.max_log_lines
+            if self._line_count > limit:
+                return
+            self._lines.append(
+                LogLine(
+                    line=self._line_count,
+                    level=level,
+                    message=redactor.text(message),
+                    fields=encode_json(redactor.value(dict(fields)), what="log fields") if fields else "{}",
+                    created_at=instant_to_ms(self._engine.clock.now()),
+                )
+            )
+            if len(self._lines) < _LOG_BATCH:
+                return
+            lines, self._lines = self._lines, []
+        self._engine.database.transact(lambda tx: write_log_lines(tx, self._claim, lines))
+
+    def report_progress(self, fraction: float, message: str | None, details: Mapping[str, object]) -> None:
+        """Append a progress event, unless the last one was a moment ago."""
+        now = self._engine.clock.monotonic()
+        with self._lock:
+            self._progress_count += 1
+            if self._progress_count > _FREE_PROGRESS and fraction < 1 and now - self._last_progress < 1:
+                return
+            self._last_progress = now
+        payload = self._engine.redactor.value({"fraction": fraction, "message": message, "details": dict(details)})
+
+        def act(run: LockedRun, stage: StageRow) -> None:
+            if stage.fence == self._claim.fence and stage.lease_id is not None:
+                run.record(EventType.STAGE_PROGRESS, stage.stage_id, **payload)
+
+        with_stage_run(self._engine, self._claim.stage_run_id, act)
+
+    def is_cancelled(self) -> bool:
+        """Whether this execution's lease is gone: cancelled, reaped, timed out or superseded."""
+        if self._held.lost.is_set():
+            return True
+        now = self._engine.clock.monotonic()
+        if now - self._last_check >= _SECONDS_BETWEEN_CHECKS:
+            self._last_check = now
+            if not is_held(self._engine.database, self._claim.lease):
+                self._held.lost.set()
+        return self._held.lost.is_set()
+
+    def annotate(self, key: str, value: object) -> None:
+        """Buffer an annotation."""
+        limit = self._engine.settings.max_metadata_bytes
+        text = encode_json(value, what=f'annotation "{key}"', max_bytes=limit)
+        with self._lock:
+            self._annotations.append(NewAnnotation(key, text))
+
+    def report(self, cost: Decimal, tokens: int, metrics: Mapping[str, float]) -> None:
+        """Add to cost, tokens and metrics."""
+        with self._lock:
+            self._cost += cost
+            self._tokens += tokens
+            for name, value in metrics.items():
+                self._metrics[name] = self._metrics.get(name, 0.0) + value
+
+    def save_artifact(self, key: str, payload: str, *, shared: bool) -> None:
+        """Store an artifact, if the lease is still held."""
+        artifacts.save_artifact(self._engine.database, self._claim, key, payload, shared=shared)
+
+    def load_artifact(self, key: str, *, shared: bool) -> str | None:
+        """Return an artifact's JSON text."""
+        return artifacts.load_artifact(self._engine.database, self._claim, key, shared=shared)
+
+    def delete_artifact(self, key: str, *, shared: bool) -> bool:
+        """Remove an artifact, if the lease is still held."""
+        return artifacts.delete_artifact(self._engine.database, self._claim, key, shared=shared)
+
+    def list_artifacts(self, prefix: str, *, shared: bool) -> list[str]:
+        """Return the keys that begin with ``prefix``."""
+        return artifacts.list_artifact_keys(self._engine.database, self._claim, prefix, shared=shared)
+
+    def take_report(self) -> Report:
+        """Return, and forget, what is to be committed with the outcome."""
+        with self._lock:
+            dropped = self._line_count - self._engine.settings.max_log_lines
+            if dropped > 0:
+                self._lines.append(self._note_of_dropped(dropped))
+            report = Report(
+                cost_nanos=int((self._cost * _NANOS).to_integral_value()),
+                tokens=self._tokens,
+                metrics=encode_json(self._metrics, what="metrics") if self._metrics else None,
+                logs=tuple(self._lines),
+                annotations=tuple(self._annotations),
+            )
+            self._lines = []
+            return report
+
+    def _note_of_dropped(self, dropped: int) -> LogLine:
+        return LogLine(
+            line=self._line_count,
+            level="warning",
+            message=f"{dropped} more lines were dropped: an attempt keeps {self._engine.settings.max_log_lines}",
+            fields="{}",
+            created_at=instant_to_ms(self._engine.clock.now()),
+        )

@@ -1,0 +1,43 @@
+"""Turning an exception into what is recorded about it; recording a failure must not fail."""
+
+from __future__ import annotations
+
+import traceback
+
+from workflow_engine.errors import ErrorCode, InvalidDataError, PayloadError, StageError
+from workflow_engine.redact import Redactor, clean_text
+from workflow_engine.store.records import StageFailure
+
+_MAX_MESSAGE = 8 * 1024
+
+
+def describe(error: BaseException, redactor: Redactor, code: ErrorCode | None = None) -> StageFailure:
+    """Return code, type, message and traceback of ``error``, sanitised, redacted and of bounded length."""
+    return StageFailure(
+        code=code or _code_of(error),
+        type=clean_text(f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."), 500),
+        message=clean_text(redactor.text(_message_of(error)), _MAX_MESSAGE),
+        traceback=redactor.text(_traceback_of(error)),
+    )
+
+
+def _code_of(error: BaseException) -> ErrorCode:
+    if isinstance(error, StageError):
+        return error.code
+    if isinstance(error, PayloadError):
+        return ErrorCode.INVALID_PAYLOAD
+    return ErrorCode.INVALID_DATA if isinstance(error, InvalidDataError) else ErrorCode.STAGE_ERROR
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - an exception whose __str__ raises
+        return f"{type(error).__name__} (its message cannot be shown)"
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - an exception whose __str__ raises
+        return "".join(traceback.format_tb(error.__traceback__))

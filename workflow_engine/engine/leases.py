@@ -1,0 +1,114 @@
+"""Leases: one thread per process renews all that the process holds, in one statement, by the database's clock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from workflow_engine.clock import to_milliseconds
+from workflow_engine.store.leases import renew_leases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from workflow_engine.clock import Clock
+    from workflow_engine.store.database import Database
+    from workflow_engine.store.records import Lease
+
+logger = logging.getLogger("workflow_engine.leases")
+
+
+@dataclass(slots=True, eq=False)
+class HeldLease:
+    """A lease that this process holds, and whether it still may believe so."""
+
+    lease: Lease
+    #: By the clock's monotonic time: when the lease runs out unless it is renewed first.
+    expires_at: float
+    lost: threading.Event = field(default_factory=threading.Event)
+
+
+class LeaseKeeper:
+    """Renews the leases of this process three times per lease period, from the first hold to the last release.
+
+    Short stages never cost a renewal: the first comes a third of the period after the claim. A lease that the
+    database does not give back, or that could not be renewed in time, is lost: ``HeldLease.lost`` is set, the body
+    sees ``ctx.cancelled``, and its result is refused by the fence.
+    """
+
+    def __init__(self, database: Database, clock: Clock, period: timedelta) -> None:
+        self._database = database
+        self._clock = clock
+        self._period = period
+        self._held: set[HeldLease] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    @contextmanager
+    def hold(self, lease: Lease, claimed_at: float) -> Iterator[HeldLease]:
+        """Keep the lease alive inside the block; ``claimed_at`` is the monotonic time just before the claim."""
+        held = HeldLease(lease, claimed_at + self._period.total_seconds())
+        with self._changed:
+            self._held.add(held)
+            self._start()
+            self._changed.notify()
+        try:
+            yield held
+        finally:
+            with self._changed:
+                self._held.discard(held)
+
+    def stop(self) -> None:
+        """End the thread; leases still held run out by themselves."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=10)
+
+    def renew(self) -> None:
+        """Renew every lease held, and mark those lost that did not come back."""
+        with self._changed:
+            held = list(self._held)
+        if not held:
+            return
+        started = self._clock.monotonic()
+        try:
+            kept = renew_leases(self._database, [item.lease for item in held], to_milliseconds(self._period))
+        except Exception as error:  # noqa: BLE001 - the thread must outlive every outage
+            logger.warning("could not renew %d leases: %s", len(held), error)
+            kept = None
+        for item in held:
+            if kept is None:
+                if self._clock.monotonic() >= item.expires_at:
+                    item.lost.set()
+            elif item.lease in kept:
+                item.expires_at = started + self._period.total_seconds()
+            else:
+                item.lost.set()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="workflow-leases", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        pause = self._period.total_seconds() / 3
+        while True:
+            with self._changed:
+                while not self._held and not self._stopped:
+                    self._changed.wait()
+                if self._stopped:
+                    return
+            self._wait(pause)
+            self.renew()
+
+    def _wait(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, timeout=seconds)

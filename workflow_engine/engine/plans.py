@@ -1,0 +1,41 @@
+"""From the plan that a run started with to rows of stage runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workflow_engine.ids import new_id
+from workflow_engine.store.records import NewStageRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from workflow_engine.definition import Plan, PlannedStage
+    from workflow_engine.settings import Settings
+
+
+def new_stage_runs(stages: Iterable[PlannedStage], *, priority: int, settings: Settings) -> list[NewStageRun]:
+    """Return the stage runs to insert for the planned stages."""
+    return [
+        NewStageRun(
+            id=new_id(),
+            stage_id=stage.id,
+            stage_name=stage.name,
+            stage_number=stage.number,
+            execution_group=stage.group,
+            dependencies=stage.dependencies,
+            max_attempts=stage.max_attempts,
+            max_crashes=stage.max_crashes,
+            queue=stage.queue or settings.queue,
+            priority=priority,
+            queue_timeout_ms=stage.queue_timeout_ms,
+        )
+        for stage in stages
+    ]
+
+
+def new_group(plan: Plan, number: int, *, priority: int, settings: Settings) -> list[NewStageRun]:
+    """Return the stage runs of group ``number``; empty when the plan has no such group."""
+    if number > len(plan.groups):
+        return []
+    return new_stage_runs(plan.groups[number - 1], priority=priority, settings=settings)

@@ -1,0 +1,78 @@
+"""Ask whether what a suspended stage waits for is there: the stage's own poll, or the end of other runs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from workflow_engine.clock import ms_to_instant, to_milliseconds
+from workflow_engine.definition import Pending, PollContext, Suspend
+from workflow_engine.engine.calls import config_of, identity_of, output_of, state_of
+from workflow_engine.engine.failures import describe
+from workflow_engine.engine.outcomes import Completed, Failed, NotReady, decide_pending, decide_poll_error
+from workflow_engine.engine.run_output import read_run_results
+from workflow_engine.errors import StageError
+from workflow_engine.lifecycle import RunStatus
+from workflow_engine.payload import decode_json
+
+if TYPE_CHECKING:
+    from workflow_engine.definition import ContextPort, Stage, Workflow
+    from workflow_engine.engine.core import Engine
+    from workflow_engine.engine.outcomes import Outcome
+    from workflow_engine.store.records import Claim
+
+
+def poll(
+    engine: Engine, claim: Claim, stage: Stage[Any, Any], workflow: Workflow[Any, Any], port: ContextPort
+) -> Outcome:
+    """Return what the poll found out: an output, not ready, or a failure."""
+    try:
+        if claim.suspended_on == "runs":
+            return _poll_runs(engine, claim, stage)
+        return _answer(engine, stage, _ask(engine, claim, stage, workflow, port), port)
+    except BaseException as error:  # noqa: BLE001 - whatever the user's poll raises becomes an outcome
+        interval = claim.poll_interval_ms or to_milliseconds(engine.settings.poll_interval)
+        return decide_poll_error(error, describe(error, engine.redactor), stage, claim, interval)
+
+
+def _ask(engine: Engine, claim: Claim, stage: Stage[Any, Any], workflow: Workflow[Any, Any], port: ContextPort) -> Any:
+    if stage.poll is None or stage.state is None:
+        raise StageError(f'Stage "{stage.id}" is suspended but its definition has no poll')
+    what = f'suspended state of stage "{stage.id}"'
+    context = PollContext(
+        identity=identity_of(claim),
+        state=stage.state.decode(claim.suspended_state or "null", what=what),
+        config=config_of(claim.config, stage),
+        suspended_at=ms_to_instant(claim.suspended_at or claim.claimed_at),
+        polls=claim.polls - 1,
+        stages=workflow.stages,
+        port=port,
+    )
+    return engine.bodies.call(stage.poll, context, is_async=stage.poll_is_async, timeout=stage.poll_timeout)
+
+
+def _answer(engine: Engine, stage: Stage[Any, Any], answer: Any, port: ContextPort) -> Outcome:
+    if not isinstance(answer, Pending):
+        if isinstance(answer, Suspend):
+            raise StageError(f'The poll of stage "{stage.id}" returned Suspend; it returns the output or Pending')
+        return Completed(output_of(engine, stage, answer))
+    if answer.metrics:
+        port.report(Decimal(0), 0, answer.metrics)
+    if answer.progress is not None:
+        port.report_progress(answer.progress, answer.message, {})
+    state = None if answer.state is None else state_of(engine, stage, answer.state)
+    return decide_pending(answer, state, engine.settings)
+
+
+def _poll_runs(engine: Engine, claim: Claim, stage: Stage[Any, Any]) -> Outcome:
+    """Complete with the outputs of the runs, keyed by run id, once all have ended well."""
+    run_ids = decode_json(claim.suspended_state or "[]")
+    results = engine.database.read(lambda tx: read_run_results(tx, run_ids))
+    for run_id in run_ids:
+        result = results.get(run_id)
+        if result is None or result.status in (RunStatus.FAILED, RunStatus.CANCELLED):
+            problem = f"is {result.status}: {result.error}" if result else "does not exist"
+            return Failed(describe(StageError(f"Run {run_id} that the stage waits for {problem}"), engine.redactor))
+    if any(results[run_id].status is not RunStatus.COMPLETED for run_id in run_ids):
+        return NotReady(None, None)
+    return Completed(output_of(engine, stage, {run_id: results[run_id].output() for run_id in run_ids}))

@@ -1,0 +1,66 @@
+"""Giving a claim back without burning an attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workflow_engine.clock import to_milliseconds
+from workflow_engine.engine.advance import fail_stage_run
+from workflow_engine.engine.units import with_stage_run
+from workflow_engine.events import EventType
+from workflow_engine.lifecycle import StageMove, StageStatus
+from workflow_engine.store.leases import leases_of
+from workflow_engine.store.records import AttemptOutcome
+
+if TYPE_CHECKING:
+    from workflow_engine.engine.core import Engine
+    from workflow_engine.engine.outcomes import Mismatched
+    from workflow_engine.store.moves import LockedRun
+    from workflow_engine.store.records import Lease, StageRow
+
+#: How long a stage run that this worker has no definition for waits before the next worker may look at it.
+_MISMATCH_DELAY_MS = (200, 1_000, 5_000, 15_000)
+
+
+def release_worker(engine: Engine, worker_id_prefix: str) -> int:
+    """Give back every claim of the workers whose id starts so; for a shutdown that cannot wait for the bodies.
+
+    A body that goes on is fenced off. Returns how many claims were given back.
+    """
+    leases = engine.database.read(lambda tx: leases_of(tx, worker_id_prefix))
+    return sum(_release(engine, lease) for lease in leases)
+
+
+def _release(engine: Engine, lease: Lease) -> bool:
+    def act(run: LockedRun, stage: StageRow) -> bool:
+        if stage.fence != lease.fence or stage.lease_id is None:
+            return False
+        give_back(run, stage, delay_ms=0)
+        run.dispatch(stage)
+        return True
+
+    return bool(with_stage_run(engine, lease.stage_run_id, act))
+
+
+def give_back(run: LockedRun, stage: StageRow, *, delay_ms: int, **columns: Any) -> None:
+    """Return a leased stage run to those that wait; the attempt does not count."""
+    run.close_attempt(stage.id, stage.fence, AttemptOutcome.RELEASED)
+    if stage.status is StageStatus.SUSPENDED:
+        run.move_stage(StageMove.NOT_READY, stage, new_fence=True, next_poll_at=run.now + delay_ms, **columns)
+        return
+    run.move_stage(
+        StageMove.RELEASE, stage, new_fence=True, attempt=stage.attempt - 1, available_at=run.now + delay_ms, **columns
+    )
+    run.record(EventType.STAGE_RELEASED, stage.stage_id, attempt=stage.attempt)
+
+
+def release_mismatched(engine: Engine, run: LockedRun, stage: StageRow, outcome: Mismatched) -> None:
+    """Give back what this worker has no definition for; fail it when that has gone on for too long."""
+    since = stage.mismatch_since or run.now
+    if run.now - since > to_milliseconds(engine.settings.definition_grace):
+        run.close_attempt(stage.id, stage.fence, AttemptOutcome.FAILED, outcome.failure)
+        fail_stage_run(run, stage, outcome.failure, engine.settings)
+        return
+    steps = [delay for delay in _MISMATCH_DELAY_MS if delay <= max(_MISMATCH_DELAY_MS[0], run.now - since)]
+    give_back(run, stage, delay_ms=steps[-1], mismatch_since=since)
+    run.dispatch_later(stage, steps[-1])

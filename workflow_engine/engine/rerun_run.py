@@ -1,0 +1,118 @@
+"""Rerun from a stage: a new pass over the rest of the plan, in the same run, on the outputs recorded before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workflow_engine.engine.plans import new_stage_runs
+from workflow_engine.engine.units import with_run
+from workflow_engine.errors import RerunRefusedError, RunStateError, StageNotFoundError
+from workflow_engine.events import EventType
+from workflow_engine.lifecycle import RunMove, StageStatus
+from workflow_engine.store.runs import read_generation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workflow_engine.definition import Plan, PlannedStage, Workflow
+    from workflow_engine.engine.core import Engine
+    from workflow_engine.store.moves import LockedRun
+    from workflow_engine.store.records import StageRow
+
+_ENDED_WELL = (StageStatus.COMPLETED, StageStatus.SKIPPED)
+
+
+def rerun_run(engine: Engine, run_id: str, *, from_stage: str, only: bool = False) -> int:
+    """Start a new generation of a terminal run at the group of ``from_stage``; return its number.
+
+    Outputs of earlier groups are reused; the rows of the old generation are kept as history. The plan from that
+    group on is the present definition's. ``only`` keeps the outputs of the stage's completed siblings.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        WorkflowNotFoundError: Its workflow is not registered here.
+        StageNotFoundError: The workflow has no such stage.
+        RunStateError: The run has not ended, or was rerun by somebody else meanwhile.
+        RerunRefusedError: Earlier groups are not complete.
+    """
+    expected = engine.database.read(lambda tx: read_generation(tx, run_id))
+    is_retry = False
+
+    def act(run: LockedRun) -> int:
+        nonlocal is_retry
+        if is_retry and run.generation == expected + 1:
+            return run.generation  # the commit of the first try took effect, its answer was lost
+        is_retry = True
+        workflow = engine.registry.get(run.row["workflow_id"])
+        plan = workflow.plan()
+        group = group_to_rerun(workflow, plan, run.live_stage_runs(), from_stage)
+        if not run.status.is_terminal or run.generation != expected:
+            raise RunStateError(
+                f"Run {run.id} is {run.status} in generation {run.generation}; only an ended run is rerun"
+            )
+        _start_generation(engine, run, plan, group, from_stage if only else None)
+        return run.generation
+
+    return with_run(engine, run_id, act)
+
+
+def group_to_rerun(workflow: Workflow[Any, Any], plan: Plan, live: Sequence[StageRow], stage_id: str) -> int:
+    """Return the number of the stage's group, if the groups before it are complete and still those of the plan."""
+    if not workflow.has_stage(stage_id):
+        raise StageNotFoundError(stage_id, workflow.id)
+    number = next(stage.group for group in plan.groups for stage in group if stage.id == stage_id)
+    earlier = {row.stage_id for row in live if row.execution_group < number and row.status in _ENDED_WELL}
+    needed = {stage.id for group in plan.groups[: number - 1] for stage in group}
+    if not needed <= earlier:
+        raise RerunRefusedError(
+            f'Cannot rerun from stage "{stage_id}": no completed stages found before execution group {number}'
+            + _missing(needed - earlier)
+        )
+    return number
+
+
+def _missing(stage_ids: set[str]) -> str:
+    return f" (missing: {', '.join(sorted(stage_ids))})"
+
+
+def _start_generation(engine: Engine, run: LockedRun, plan: Plan, group: int, only: str | None) -> None:
+    kept = _kept_siblings(run, group, only)
+    run.set(generation=run.generation + 1)
+    for stage in run.live_stage_runs(from_group=group):
+        if stage.id not in kept.values():
+            run.supersede(stage)
+    run.move(
+        RunMove.RERUN,
+        EventType.RUN_RERUN,
+        {"from_stages": [stage.id for stage in plan.groups[group - 1] if stage.id not in kept]},
+        input_group=input_group_of(run.live_stage_runs(), group),
+        output_group=None,
+        error_code=None,
+        error_message=None,
+        failed_stage_run_id=None,
+        deadline_at=None,
+        paused_at=None,
+        plan=plan.to_json(),
+    )
+    planned = [stage for stage in plan.groups[group - 1] if stage.id not in kept]
+    _add(engine, run, group, planned)
+
+
+def _kept_siblings(run: LockedRun, group: int, only: str | None) -> dict[str, str]:
+    """Return the completed stage runs of the group that stay, by stage id: none unless one stage is rerun alone."""
+    if only is None:
+        return {}
+    members = run.live_stage_runs(group=group)
+    return {row.stage_id: row.id for row in members if row.stage_id != only and row.status in _ENDED_WELL}
+
+
+def input_group_of(live: Sequence[StageRow], group: int) -> int:
+    """Return the number of the group whose outputs are the input of ``group``; 0 stands for the run's own input."""
+    earlier = [
+        row.execution_group for row in live if row.execution_group < group and row.status is StageStatus.COMPLETED
+    ]
+    return max(earlier, default=0)
+
+
+def _add(engine: Engine, run: LockedRun, group: int, planned: Sequence[PlannedStage]) -> None:
+    run.add_group(group, new_stage_runs(planned, priority=run.row["priority"], settings=engine.settings))

@@ -1,0 +1,103 @@
+"""The sweep: find and repair what no message will. Beat triggers it; any number may run at once, at any time.
+
+Every step is a set of transactions that check again what was read, so a step that fails, or runs twice, harms nothing;
+and one that fails stops no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from workflow_engine.clock import to_milliseconds
+from workflow_engine.engine.cancel_run import cancel_orphans
+from workflow_engine.engine.expire import expire_queued, expire_runs, expire_suspensions
+from workflow_engine.engine.reap import reap_expired
+from workflow_engine.engine.redispatch import redispatch_due
+from workflow_engine.store.overdue import begin_tick, due_cleanups
+from workflow_engine.store.runs import database_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workflow_engine.engine.core import Engine
+
+logger = logging.getLogger("workflow_engine.sweep")
+
+TICK = "sweep"
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What a sweep did."""
+
+    #: True when another sweep ran a moment ago and this one left it at that.
+    skipped: bool = False
+    #: How many things each step repaired; steps that found nothing are absent.
+    repaired: dict[str, int] = field(default_factory=dict)
+    #: Why a step failed.
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+def sweep(engine: Engine, *, force: bool = False) -> SweepReport:
+    """Run every step of the sweep once, unless another sweep did within the last half interval.
+
+    ``force`` runs it whatever others did, and without the grace that live workers get after an absence.
+
+    Raises:
+        DatabaseUnavailableError: The database does not answer.
+    """
+    report = SweepReport()
+    reap_after = 0
+    if not force:
+        settings = engine.settings
+        taken = engine.database.transact(
+            lambda tx: begin_tick(
+                tx,
+                TICK,
+                interval_ms=to_milliseconds(settings.sweep_interval),
+                lease_ms=to_milliseconds(settings.lease),
+            )
+        )
+        if taken is None:
+            report.skipped = True
+            return report
+        reap_after = taken
+    for name, step in _steps(engine, reap_after).items():
+        _run_step(report, name, step)
+    return report
+
+
+def _steps(engine: Engine, reap_after: int) -> dict[str, Callable[[], int]]:
+    def reap() -> int:
+        may_reap = reap_after == 0 or engine.database.read(database_now) >= reap_after
+        return reap_expired(engine) if may_reap else 0
+
+    return {
+        "reaped": reap,
+        "suspensions_expired": lambda: expire_suspensions(engine),
+        "queue_timeouts": lambda: expire_queued(engine),
+        "deadlines_passed": lambda: expire_runs(engine),
+        "orphans_cancelled": lambda: cancel_orphans(engine),
+        "cleanups_sent": lambda: _send_cleanups(engine),
+        "dispatched": lambda: redispatch_due(engine),
+    }
+
+
+def _send_cleanups(engine: Engine) -> int:
+    hints = engine.database.read(lambda tx: due_cleanups(tx, engine.settings.sweep_batch))
+    engine.dispatcher.dispatch(hints)
+    return len(hints)
+
+
+def _run_step(report: SweepReport, name: str, step: Callable[[], int]) -> None:
+    try:
+        count = step()
+    except Exception as error:
+        logger.exception("step %r of the sweep failed; the next sweep tries again", name)
+        report.errors[name] = repr(error)
+    else:
+        if count:
+            report.repaired[name] = count
+            logger.info("sweep: %s %d", name, count)

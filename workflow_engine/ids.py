@@ -1,0 +1,17 @@
+"""Time-ordered ids."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from uuid import UUID
+
+
+def new_id() -> str:
+    """Return a UUIDv7 as text: 48 bits of Unix milliseconds, then 74 random bits (RFC 9562, section 5.7)."""
+    value = (time.time_ns() // 1_000_000) << 80
+    value |= 0x7 << 76
+    value |= secrets.randbits(12) << 64
+    value |= 0b10 << 62
+    value |= secrets.randbits(62)
+    return str(UUID(int=value))

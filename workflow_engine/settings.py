@@ -1,0 +1,76 @@
+"""Configuration: every knob, its unit and its default, read from ``WORKFLOW_ENGINE_*`` or given as arguments."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workflow_engine.errors import ConfigurationError
+
+Positive = Annotated[timedelta, Field(gt=timedelta(0))]
+
+
+class Settings(BaseSettings):
+    """Settings of the engine; arguments win over environment variables, those over the defaults.
+
+    Durations in the environment are ISO 8601 (``PT30S``) or seconds (``30``).
+    """
+
+    model_config = SettingsConfigDict(env_prefix="WORKFLOW_ENGINE_", extra="forbid", frozen=True)
+
+    #: SQLAlchemy URL of the authority. PostgreSQL in production, SQLite for one host.
+    database_url: str = "sqlite:///workflow_engine.db"
+    #: Celery broker; ``memory://`` for the embedded mode (one process).
+    broker_url: str = "memory://"
+    #: Queue (and prefix of the companion queues) that stages go to unless they name another.
+    queue: str = Field(default="workflow", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+
+    #: How long a worker may be silent before its stages are given to others. Heartbeats come three times as often.
+    lease: Positive = timedelta(seconds=30)
+    #: How often beat triggers the sweep.
+    sweep_interval: Positive = timedelta(seconds=5)
+    #: A dispatched message counts as lost when messages sent this much later were delivered before it.
+    dispatch_slack: Positive = timedelta(seconds=10)
+    #: Rows that one sweep step handles at most per pass.
+    sweep_batch: int = Field(default=500, ge=1, le=10_000)
+    #: How long a stage run may wait for a worker whose definitions fit before it fails with DEFINITION_MISMATCH.
+    definition_grace: timedelta = timedelta(minutes=10)
+
+    #: Wait between polls where neither the suspension nor the stage names one.
+    poll_interval: Positive = timedelta(seconds=30)
+    #: Shortest wait between two polls of a stage run; shorter requests are lengthened to it.
+    min_poll_interval: Positive = timedelta(milliseconds=100)
+    #: Longest suspension where the stage names none.
+    max_wait: Positive = timedelta(hours=24)
+
+    #: Largest input, output, state or artifact, in bytes of JSON.
+    max_payload_bytes: int = Field(default=16 * 2**20, ge=1024)
+    #: Largest run metadata, in bytes of JSON.
+    max_metadata_bytes: int = Field(default=2**20, ge=1024)
+    #: Log lines kept for one attempt; later lines are counted and dropped.
+    max_log_lines: int = Field(default=10_000, ge=0)
+    #: Names of keys whose values are replaced in logs, events and errors (case-insensitive substrings).
+    redact_keys: tuple[str, ...] = ("api_key", "apikey", "api-key", "token", "secret", "password", "authorization")
+    #: Signs the tokens of ``runtime.stage_token``; unset means that no token can be made or accepted.
+    signing_key: SecretStr | None = None
+
+    #: Bring a SQLite schema up to date at start. PostgreSQL is only migrated by ``workflow-engine db upgrade``.
+    auto_upgrade_sqlite: bool = True
+    #: Connections a process keeps open to PostgreSQL besides the heartbeat's own.
+    pool_size: int = Field(default=5, ge=1)
+
+    @classmethod
+    def load(cls, **values: Any) -> Settings:
+        """Build settings from arguments (None means not given), the environment and defaults.
+
+        Raises:
+            ConfigurationError: A value does not fit; the message names the setting, not its value.
+        """
+        try:
+            return cls(**{name: value for name, value in values.items() if value is not None})
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+            raise ConfigurationError("Invalid settings: " + "; ".join(problems)) from None

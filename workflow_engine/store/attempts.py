@@ -1,0 +1,27 @@
+"""Reading attempt records: the oracle for commits whose answer was lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from workflow_engine.store.records import AttemptOutcome
+from workflow_engine.store.tables import attempts
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from workflow_engine.store.records import Lease
+
+_TAKEN_AWAY = {AttemptOutcome.LOST.value, AttemptOutcome.CANCELLED.value, AttemptOutcome.RELEASED.value}
+
+
+def was_accepted(tx: Connection, lease: Lease) -> bool:
+    """Whether the claimant's own outcome is on record, so that repeating the write was merely late."""
+    outcome = tx.scalar(
+        select(attempts.c.outcome).where(
+            attempts.c.stage_run_id == lease.stage_run_id, attempts.c.fence == lease.fence
+        )
+    )
+    return outcome is not None and outcome not in _TAKEN_AWAY

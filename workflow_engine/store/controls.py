@@ -1,0 +1,39 @@
+"""Holding the claims of whole workflows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from workflow_engine.lifecycle import LIVE_RUN
+from workflow_engine.store.moves import now
+from workflow_engine.store.tables import controls, runs
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+def pause(tx: Connection, workflow_id: str) -> None:
+    """Hold the claims of the workflow's stage runs."""
+    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+    tx.execute(dialect.insert(controls).values(workflow_id=workflow_id, paused_at=now()).on_conflict_do_nothing())
+
+
+def resume(tx: Connection, workflow_id: str) -> None:
+    """Let the claims go again."""
+    tx.execute(delete(controls).where(controls.c.workflow_id == workflow_id))
+
+
+def paused_workflows(tx: Connection) -> list[str]:
+    """Return the workflows whose claims are held."""
+    return list(tx.scalars(select(controls.c.workflow_id).order_by(controls.c.workflow_id)))
+
+
+def live_runs(tx: Connection, workflow_id: str) -> list[str]:
+    """Return the ids of the workflow's live runs, the oldest first."""
+    query = select(runs.c.id).where(
+        runs.c.workflow_id == workflow_id, runs.c.status.in_([status.value for status in LIVE_RUN])
+    )
+    return list(tx.scalars(query.order_by(runs.c.id)))

@@ -1,0 +1,123 @@
+"""Work that is due and has no live message: found by a watermark, never by age alone.
+
+Each list of the broker, a queue and priority, is first in, first out. So when a message that was dispatched at T has
+been claimed, everything sent to the same list before T was delivered or lost; when the list is empty, everything was.
+A deep backlog is therefore never sent twice, however old it grows, and lost messages are found however young they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy import and_, case, func, literal, or_, select, update
+
+from workflow_engine.lifecycle import LIVE_RUN, StageStatus
+from workflow_engine.store.moves import RECOVERY_PRIORITY, now
+from workflow_engine.store.records import Hint
+from workflow_engine.store.tables import controls, runs, stages
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+#: Claims older than this say nothing new about the lists.
+_RECENT_CLAIMS_MS = 10 * 60 * 1000
+#: A message that stays lost is sent again at most this seldom.
+_LONGEST_SPACING_MS = 5 * 60 * 1000
+#: From then on the spacing is the longest, whatever the slack; it keeps the square from overflowing.
+_MOST_SPACED_TRIES = 1000
+
+_due_at = case((stages.c.status == StageStatus.PENDING.value, stages.c.available_at), else_=stages.c.next_poll_at)
+_waits = and_(
+    stages.c.superseded_by.is_(None),
+    stages.c.status.in_([StageStatus.PENDING.value, StageStatus.SUSPENDED.value]),
+    stages.c.lease_id.is_(None),
+)
+_may_run = (
+    select(literal(1))
+    .where(
+        runs.c.id == stages.c.run_id,
+        runs.c.status.in_([status.value for status in LIVE_RUN]),
+        runs.c.paused_at.is_(None),
+        ~select(literal(1)).where(controls.c.workflow_id == runs.c.workflow_id).exists(),
+    )
+    .exists()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingList:
+    """A list of the broker that stage runs wait in, by the records."""
+
+    queue: str
+    priority: int
+    #: Everything sent to it before this instant was delivered or lost, as far as claims tell; 0: they tell nothing.
+    claimed_until: int
+
+
+def waiting_lists(tx: Connection) -> tuple[int, list[WaitingList]]:
+    """Return the database's time, and the lists that hold, or should hold, messages of stage runs that are due."""
+    present = int(tx.scalar(select(now())) or 0)
+    rows = tx.execute(
+        select(stages.c.queue, stages.c.dispatch_priority).where(_waits, _due_at <= present).distinct()
+    ).all()
+    marks = {
+        (row.queue, row.dispatch_priority): row.mark
+        for row in tx.execute(
+            select(stages.c.queue, stages.c.dispatch_priority, func.max(stages.c.claimed_dispatch_at).label("mark"))
+            .where(stages.c.claimed_at > present - _RECENT_CLAIMS_MS, stages.c.claimed_dispatch_at.is_not(None))
+            .group_by(stages.c.queue, stages.c.dispatch_priority)
+        )
+    }
+    return present, [WaitingList(queue, priority, marks.get((queue, priority), 0)) for queue, priority in rows]
+
+
+def dispatch_due(
+    tx: Connection, queue: str, priority: int, *, delivered_until: int, slack_ms: int, limit: int
+) -> list[Hint]:
+    """Give a batch of due stage runs of a list that have no live message a new one; return what to send.
+
+    Due polls and retries go to the list of their own priority; what was sent and lost goes to the recovery lane.
+    """
+    present = now()
+    tries = stages.c.redispatches + 1
+    is_long = or_(tries > _MOST_SPACED_TRIES, slack_ms * tries * tries > _LONGEST_SPACING_MS)
+    spacing = case((is_long, _LONGEST_SPACING_MS), else_=slack_ms * tries * tries)
+    never_sent = stages.c.dispatched_at < _due_at
+    lost = and_(stages.c.dispatched_at < delivered_until - slack_ms, stages.c.dispatched_at < present - spacing)
+    batch = (
+        select(stages.c.id)
+        .where(
+            stages.c.queue == queue,
+            stages.c.dispatch_priority == priority,
+            _waits,
+            _due_at <= present,
+            or_(never_sent, lost),
+            _may_run,
+        )
+        .order_by(stages.c.dispatched_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("batch")
+    )
+    rows = tx.execute(
+        update(stages)
+        .where(stages.c.id.in_(select(batch.c.id)), _waits)
+        .values(
+            dispatched_at=present,
+            dispatch_number=stages.c.dispatch_number + 1,
+            dispatch_priority=case((never_sent, stages.c.priority), else_=RECOVERY_PRIORITY),
+            redispatches=case((never_sent, 0), else_=stages.c.redispatches + 1),
+            claimed_dispatch_at=sa.null(),
+        )
+        .returning(
+            stages.c.id,
+            stages.c.dispatch_number,
+            stages.c.run_id,
+            stages.c.stage_id,
+            stages.c.queue,
+            stages.c.dispatch_priority,
+        )
+    )
+    return [Hint(*row) for row in rows]

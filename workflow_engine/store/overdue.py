@@ -1,0 +1,98 @@
+"""What the sweep looks for besides lost messages and expired leases. Each query is answered by a partial index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from workflow_engine.lifecycle import LIVE_RUN, RunStatus, StageStatus
+from workflow_engine.store.moves import now
+from workflow_engine.store.records import Hint
+from workflow_engine.store.tables import runs, stages, ticks
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+_LIVE = [status.value for status in LIVE_RUN]
+
+
+def expired_suspensions(tx: Connection, limit: int) -> list[str]:
+    """Return suspended stage runs past their ``max_wait``."""
+    query = select(stages.c.id).where(
+        stages.c.status == StageStatus.SUSPENDED.value,
+        stages.c.max_wait_until < now(),
+        stages.c.superseded_by.is_(None),
+    )
+    return list(tx.scalars(query.order_by(stages.c.max_wait_until).limit(limit)))
+
+
+def expired_in_queue(tx: Connection, limit: int) -> list[str]:
+    """Return stage runs that waited for their first claim longer than their ``queue_timeout``."""
+    query = select(stages.c.id).where(
+        stages.c.status == StageStatus.PENDING.value,
+        stages.c.queue_timeout_at < now(),
+        stages.c.attempt == 0,
+        stages.c.superseded_by.is_(None),
+    )
+    return list(tx.scalars(query.order_by(stages.c.queue_timeout_at).limit(limit)))
+
+
+def overdue_runs(tx: Connection, limit: int) -> list[str]:
+    """Return live runs past their deadline."""
+    query = select(runs.c.id).where(runs.c.status.in_(_LIVE), runs.c.deadline_at < now())
+    return list(tx.scalars(query.order_by(runs.c.deadline_at).limit(limit)))
+
+
+def orphaned_children(tx: Connection, limit: int) -> list[str]:
+    """Return live runs whose parent was cancelled."""
+    parents = runs.alias("parents")
+    query = (
+        select(runs.c.id)
+        .join(parents, parents.c.id == runs.c.parent_run_id)
+        .where(runs.c.status.in_(_LIVE), parents.c.status == RunStatus.CANCELLED.value)
+    )
+    return list(tx.scalars(query.limit(limit)))
+
+
+def due_cleanups(tx: Connection, limit: int) -> list[Hint]:
+    """Return messages for stage runs whose ``on_cancel`` is due."""
+    query = (
+        select(
+            stages.c.id,
+            stages.c.dispatch_number,
+            stages.c.run_id,
+            stages.c.stage_id,
+            stages.c.queue,
+            stages.c.priority,
+        )
+        .where(stages.c.cleanup_due_at <= now())
+        .order_by(stages.c.cleanup_due_at)
+        .limit(limit)
+    )
+    return [Hint(*row) for row in tx.execute(query)]
+
+
+def begin_tick(tx: Connection, name: str, *, interval_ms: int, lease_ms: int) -> int | None:
+    """Take this round of the tick; None when another was less than half an interval ago.
+
+    Returns from when on leases may be reaped. After a gap of more than three intervals, when the sweeper or the
+    database was away, that is one lease from now, so that live workers renew first; such a grace is not granted again
+    before a tick has run after the last one ended, because habitually slow ticks would starve the reaper.
+    """
+    present = int(tx.scalar(select(now())) or 0)
+    row = tx.execute(select(ticks).where(ticks.c.name == name).with_for_update()).first()
+    if row is None:
+        tx.execute(ticks.insert().values(name=name, last_at=present, reap_after=0))
+        return 0
+    if present - row.last_at < interval_ms // 2:
+        return None
+    was_away = present - row.last_at > 3 * interval_ms and row.last_at >= row.reap_after
+    reap_after = present + lease_ms if was_away else row.reap_after
+    tx.execute(update(ticks).where(ticks.c.name == name).values(last_at=present, reap_after=reap_after))
+    return int(reap_after)
+
+
+def last_tick(tx: Connection, name: str) -> int | None:
+    """Return when the tick last ran, or None."""
+    return tx.scalar(select(ticks.c.last_at).where(ticks.c.name == name))

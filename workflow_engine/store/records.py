@@ -1,0 +1,222 @@
+"""Frozen values that leave the store: rows never do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from workflow_engine.errors import ErrorCode
+    from workflow_engine.lifecycle import RunStatus, StageStatus
+
+
+class ClaimKind(StrEnum):
+    """What a worker took a stage run for."""
+
+    EXECUTE = "EXECUTE"
+    POLL = "POLL"
+    #: Nobody took it: its outcome was reported from outside.
+    PUSH = "PUSH"
+
+
+class AttemptOutcome(StrEnum):
+    """How a claim ended."""
+
+    COMPLETED = "COMPLETED"
+    SKIPPED = "SKIPPED"
+    SUSPENDED = "SUSPENDED"
+    NOT_READY = "NOT_READY"
+    FAILED = "FAILED"
+    #: Given back without burning an attempt.
+    RELEASED = "RELEASED"
+    #: The lease expired, or the worker was seen dying.
+    LOST = "LOST"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A message to send after the commit: this stage run may be due. It carries no authority."""
+
+    stage_run_id: str
+    dispatch_number: int
+    run_id: str
+    stage_id: str
+    queue: str
+    #: 0 to 10, higher is more important; lost work is sent again with 10, the recovery lane.
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageFailure:
+    """What is recorded about an error; texts are already sanitised and redacted."""
+
+    code: ErrorCode
+    type: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Ownership of a stage run: names one claim for ever."""
+
+    stage_run_id: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """What is recorded of an earlier stage: its status, and its output's JSON text if it is COMPLETED."""
+
+    stage_id: str
+    status: StageStatus
+    payload: str | None
+    execution_group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Everything that executing, or polling, a stage run needs; read in the statement that took it."""
+
+    kind: ClaimKind
+    stage_run_id: str
+    fence: int
+    lease_id: str
+    run_id: str
+    workflow_id: str
+    stage_id: str
+    stage_name: str
+    stage_number: int
+    execution_group: int
+    input_group: int
+    generation: int
+    attempt: int
+    crashes: int
+    max_attempts: int
+    priority: int
+    queue: str
+    #: JSON texts of the run.
+    plan: str
+    config: str
+    metadata: str
+    #: The run's input; None unless the stage run's input comes from it.
+    run_input: str | None
+    outputs: Mapping[str, StoredOutput]
+    suspended_state: str | None
+    #: "poll" or "runs".
+    suspended_on: str | None
+    suspended_at: int | None
+    poll_interval_ms: int | None
+    polls: int
+    poll_failures: int
+    wake_sequence: int
+    #: Failed stage runs of the group so far: a sibling's failure changes what a retry or suspension means.
+    failed_siblings: int
+    mismatch_since: int | None
+    #: The suspended stage run that waits for this run, if it is a child.
+    parent_stage_run_id: str | None
+    #: The database's time of the claim.
+    claimed_at: int
+
+    @property
+    def lease(self) -> Lease:
+        """The ownership that this claim conferred."""
+        return Lease(self.stage_run_id, self.fence)
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """A stage run as its moves see it."""
+
+    id: str
+    stage_id: str
+    execution_group: int
+    generation: int
+    superseded_by: int | None
+    status: StageStatus
+    attempt: int
+    crashes: int
+    max_attempts: int
+    max_crashes: int
+    fence: int
+    lease_id: str | None
+    lease_until: int | None
+    worker_id: str | None
+    available_at: int
+    queue: str
+    priority: int
+    dispatch_number: int
+    suspended_state: str | None
+    next_poll_at: int | None
+    poll_interval_ms: int | None
+    max_wait_until: int | None
+    poll_failures: int
+    poll_crashes: int
+    wake_sequence: int
+    mismatch_since: int | None
+    output_id: str | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the row belongs to the run's present pass over that group."""
+        return self.superseded_by is None
+
+
+@dataclass(frozen=True, slots=True)
+class NewStageRun:
+    """A stage run to insert, PENDING."""
+
+    id: str
+    stage_id: str
+    stage_name: str
+    stage_number: int
+    execution_group: int
+    dependencies: tuple[str, ...]
+    max_attempts: int
+    max_crashes: int
+    queue: str
+    priority: int
+    queue_timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line that a stage wrote to its log."""
+
+    line: int
+    level: str
+    message: str
+    fields: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewAnnotation:
+    """An annotation that a stage left, to be committed with its outcome."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one attempt leaves beside its outcome; added up or appended in the same transaction."""
+
+    cost_nanos: int = 0
+    tokens: int = 0
+    metrics: str | None = None
+    logs: tuple[LogLine, ...] = ()
+    annotations: tuple[NewAnnotation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What a completion led to."""
+
+    #: Messages to send after the commit.
+    hints: tuple[Hint, ...]
+    run_status: RunStatus
