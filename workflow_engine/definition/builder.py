@@ -70,12 +70,12 @@ class WorkflowBuilder(Generic[InputT, CurrentT]):
 
     def __init__(
         self,
-        id: str,
+        id: str,  # noqa: A002 - the word of the domain
         *,
         name: str | None = None,
-        input: Any = NoInput,
+        input: Any = NoInput,  # noqa: A002 - same
         description: str = "",
-        type: str | None = None,
+        type: str | None = None,  # noqa: A002 - same
         version: str = "1",
         deadline: timedelta | None = None,
         priority: int | None = None,
@@ -157,7 +157,7 @@ class WorkflowBuilder(Generic[InputT, CurrentT]):
 
     def _with_group(self, group: DraftGroup) -> WorkflowBuilder[Any, Any]:
         builder: WorkflowBuilder[Any, Any] = WorkflowBuilder.__new__(WorkflowBuilder)
-        builder._draft = replace(self._draft, groups=(*self._draft.groups, group))  # noqa: SLF001 - of its own class
+        builder._draft = replace(self._draft, groups=(*self._draft.groups, group))
         return builder
 
 

@@ -155,7 +155,9 @@ class ActiveExecution(Execution):
             ValueError: ``fraction`` is NaN or out of range.
         """
         check_fraction("progress", fraction)
-        self._port.report_progress(float(fraction), message, {key: to_loggable(value) for key, value in details.items()})
+        self._port.report_progress(
+            float(fraction), message, {key: to_loggable(value) for key, value in details.items()}
+        )
 
     @property
     def cancelled(self) -> bool:

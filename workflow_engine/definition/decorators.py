@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
-from typing_extensions import Unpack
-
 from workflow_engine.definition.schemas import NoConfig, Schema, describe_type
 from workflow_engine.definition.signatures import (
     UNKNOWN,
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from datetime import timedelta
     from decimal import Decimal
+
+    from typing_extensions import Unpack
 
     from workflow_engine.definition.context import CancelContext, PollContext, StageContext
     from workflow_engine.definition.outcomes import Pending, Retry, Suspend, UntilRuns
@@ -86,7 +86,8 @@ class PolledStageDecorator(Protocol[S_contra, O]):
 
     def __call__(
         self, body: Callable[[StageContext[I, C]], Suspend[S_contra] | O | Awaitable[Suspend[S_contra] | O]], /
-    ) -> Stage[I, O]: ...
+    ) -> Stage[I, O]:
+        """Make a stage of a body that may suspend."""
 
 
 @overload
@@ -107,13 +108,13 @@ def stage(body: Callable[[StageContext[I, C]], O], /) -> Stage[I, O]: ...
 
 @overload
 def stage(
-    *, poll: Callable[[PollContext[S, Any]], Awaitable[O | Pending[S]]], **options: Unpack[StageOptions]
+    *, poll: Callable[[PollContext[S, Any]], Awaitable[O | Pending[Any]]], **options: Unpack[StageOptions]
 ) -> PolledStageDecorator[S, O]: ...
 
 
 @overload
 def stage(
-    *, poll: Callable[[PollContext[S, Any]], O | Pending[S]], **options: Unpack[StageOptions]
+    *, poll: Callable[[PollContext[S, Any]], O | Pending[Any]], **options: Unpack[StageOptions]
 ) -> PolledStageDecorator[S, O]: ...
 
 
@@ -199,17 +200,45 @@ def define_stage(
     return _make_stage(execute, None, types, {"id": id, **options})
 
 
+@overload
 def define_async_batch_stage(
     *,
-    id: str,  # noqa: A002 - the word of the domain
-    execute: Callable[[StageContext[I, C]], Suspend[S] | O | Awaitable[Suspend[S] | O]],
-    check: Callable[[PollContext[S, Any]], O | Pending[S] | Awaitable[O | Pending[S]]],
-    input: type[I] | None = None,  # noqa: A002 - the word of the domain
+    id: str,
+    execute: Callable[[StageContext[I, C]], object],
+    check: Callable[[PollContext[S, Any]], Awaitable[O | Pending[Any]]],
+    input: type[I] | None = None,
     output: type[O] | None = None,
     state: type[S] | None = None,
     config: type[C] | None = None,
     **options: Unpack[CommonOptions],
-) -> Stage[I, O]:
+) -> Stage[I, O]: ...
+
+
+@overload
+def define_async_batch_stage(
+    *,
+    id: str,
+    execute: Callable[[StageContext[I, C]], object],
+    check: Callable[[PollContext[S, Any]], O | Pending[Any]],
+    input: type[I] | None = None,
+    output: type[O] | None = None,
+    state: type[S] | None = None,
+    config: type[C] | None = None,
+    **options: Unpack[CommonOptions],
+) -> Stage[I, O]: ...
+
+
+def define_async_batch_stage(
+    *,
+    id: str,  # noqa: A002 - the word of the domain
+    execute: Callable[..., Any],
+    check: Callable[..., Any],
+    input: Any = None,  # noqa: A002 - the word of the domain
+    output: Any = None,
+    state: Any = None,
+    config: Any = None,
+    **options: Unpack[CommonOptions],
+) -> Stage[Any, Any]:
     """Make a stage that suspends and is polled, at run time; explicit schemas win over annotations.
 
     Args:
@@ -310,7 +339,9 @@ def _read(
 def _without_poll(known: _Types, body_says: BodySignature | _Nothing, label: str) -> _Types:
     if body_says.awaits_runs:
         if body_says.output is not UNKNOWN:
-            raise DefinitionError(f"{label}: a body that returns UntilRuns returns nothing else; annotate it -> UntilRuns")
+            raise DefinitionError(
+                f"{label}: a body that returns UntilRuns returns nothing else; annotate it -> UntilRuns"
+            )
         return replace(known, output=_first(known.output, dict[str, Any]))
     if known.state is not UNKNOWN:
         raise DefinitionError(f"{label} returns Suspend but has no poll; pass poll=, a function of a PollContext")
@@ -327,7 +358,9 @@ def _with_poll(
     if body_says.awaits_runs:
         raise DefinitionError(f"{label}: Suspend.until_runs is polled by the engine; remove poll=")
     if known.state is UNKNOWN:
-        raise DefinitionError(f"{label} has a poll but its body never returns Suspend; annotate it -> Suspend[BatchRef]")
+        raise DefinitionError(
+            f"{label} has a poll but its body never returns Suspend; annotate it -> Suspend[BatchRef]"
+        )
     output = _first(given.output, poll_says.output)
     _check_fits(known.state, poll_says.state, f"{label} suspends with", "but its poll takes")
     _check_fits(known.output, output, f"{label} returns", "but its poll returns")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _node(stage: Stage[Any, Any]) -> str:
 
 
 def _arrows(groups: Sequence[Group]) -> Iterator[str]:
-    for before, after in zip(groups, groups[1:], strict=False):
+    for before, after in itertools.pairwise(groups):
         for stage in before.stages:
             yield from (f"    {_id(stage.id)} --> {_id(follower.id)}" for follower in after.stages)
 

@@ -70,7 +70,7 @@ class GroupOutput(Mapping[str, Any]):
 
     def get(self, key: Stage[Any, Any] | str, default: Any = None, /) -> Any:
         """Return the output of a member, or ``default`` where it was skipped or is not a member."""
-        return self[key] if key in self else default
+        return self[key] if _id_of(key) in self._texts else default
 
     def __contains__(self, key: object) -> bool:
         """Tell whether a member (a stage or its id) has an output."""

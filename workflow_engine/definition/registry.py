@@ -55,8 +55,10 @@ class Registry:
         known = self._workflows.get(workflow_id)
         if known is not None or self._source is None:
             return known
-        found = self._source.get_workflow(workflow_id)
-        if found is not None and (not isinstance(found, Workflow) or found.id != workflow_id):
+        found: object = self._source.get_workflow(workflow_id)
+        if found is None:
+            return None
+        if not isinstance(found, Workflow) or found.id != workflow_id:
             raise DefinitionError(f"get_workflow({workflow_id!r}) returned {found!r}")
         return found
 

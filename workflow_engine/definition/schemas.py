@@ -185,7 +185,9 @@ class Schema(Generic[T]):
         return refusal(what, loss or fallback)
 
     def _write_escaped(self, value: T) -> str:
-        return dump_escaped(self._adapter.dump_python(value, mode="json", round_trip=True, by_alias=False, warnings=False))
+        return dump_escaped(
+            self._adapter.dump_python(value, mode="json", round_trip=True, by_alias=False, warnings=False)
+        )
 
     def _dump(self, value: T) -> Any:
         return self._adapter.dump_python(value, round_trip=True, by_alias=False, warnings=False)

@@ -54,7 +54,7 @@ class _Returns:
 
     outputs: tuple[Any, ...]
     suspensions: tuple[Any, ...]
-    may_be_pending: bool
+    pendings: tuple[Any, ...]
     is_async: bool
 
     @property
@@ -76,7 +76,7 @@ def read_body(body: Callable[..., Any], label: str, *, needs_output: bool = True
     hints = _resolve_hints(body, label)
     input_type, config = _read_context(body, hints, StageContext, label)
     returns = _read_returns(body, hints, label, needed=needs_output)
-    if returns.may_be_pending:
+    if returns.pendings:
         raise DefinitionError(f"{label}: Pending is what a poll returns; a body returns Suspend")
     return BodySignature(
         input=input_type,
@@ -102,6 +102,10 @@ def read_poll(poll: Callable[..., Any], label: str, *, needs_output: bool = True
         raise DefinitionError(f"{label} returns Suspend; a poll returns Pending or the output")
     if needs_output and returns.output is UNKNOWN:
         raise DefinitionError(f"{label} never returns an output; annotate it as -> Output | Pending")
+    for new_state in (argument for pending in returns.pendings for argument in get_args(pending)):
+        if not is_assignable(new_state, state):
+            names = f"{describe_type(state)}, but may return Pending with {describe_type(new_state)}"
+            raise DefinitionError(f"{label} takes the state {names}")
     return PollSignature(state=state, config=config, output=returns.output, is_async=returns.is_async)
 
 
@@ -180,7 +184,9 @@ def _read_context(function: Callable[..., Any], hints: dict[str, Any], context: 
     if hint is context:
         raise DefinitionError(f"{label}: {context.__name__} needs its types: {example} or {example[:-1]}, Config]")
     if get_origin(hint) is not context:
-        raise DefinitionError(f"{label}: the parameter {name!r} must be a {context.__name__}, not {describe_type(hint)}")
+        raise DefinitionError(
+            f"{label}: the parameter {name!r} must be a {context.__name__}, not {describe_type(hint)}"
+        )
     first, *rest = get_args(hint)
     return first, rest[0] if rest else NoConfig
 
@@ -190,7 +196,7 @@ def _read_returns(function: Callable[..., Any], hints: dict[str, Any], label: st
     if "return" not in hints:
         if needed:
             raise DefinitionError(f"{label}: annotate what {_name_of(function)} returns")
-        return _Returns((), (), may_be_pending=False, is_async=is_async)
+        return _Returns((), (), (), is_async)
     hint = hints["return"]
     if not is_async and get_origin(hint) in _AWAITABLES:
         hint, is_async = get_args(hint)[-1], True
@@ -198,7 +204,7 @@ def _read_returns(function: Callable[..., Any], hints: dict[str, Any], label: st
     return _Returns(
         outputs=tuple(m for m in members if not _is_outcome(m)),
         suspensions=tuple(m for m in members if _is(m, Suspend) or _is(m, UntilRuns)),
-        may_be_pending=any(_is(m, Pending) for m in members),
+        pendings=tuple(m for m in members if _is(m, Pending)),
         is_async=is_async,
     )
 

@@ -164,8 +164,8 @@ def _check_options(stage: Stage[Any, Any]) -> None:
         check_name(option, getattr(stage, option))
     if not isinstance(stage.retry, Retry):
         raise TypeError(f"retry must be a Retry, not {type(stage.retry).__name__}")
-    if stage.queue is not None and (not isinstance(stage.queue, str) or not stage.queue):
-        raise TypeError(f"queue must be the name of a queue, got {stage.queue!r}")
+    if stage.queue is not None:
+        check_name("queue", stage.queue)
 
 
 def _check_hooks(stage: Stage[Any, Any], label: str) -> None:

@@ -52,9 +52,13 @@ def check_draft(draft: Draft) -> None:
     """
     mistakes = [*_mistakes_of_head(draft), *_mistakes_of_groups(draft.groups)]
     if not mistakes:
-        mistakes = [*_mistakes_of_ids(draft.groups), *_mistakes_of_dependencies(draft.groups), *_mistakes_of_flow(draft)]
+        mistakes = [
+            *_mistakes_of_ids(draft.groups),
+            *_mistakes_of_dependencies(draft.groups),
+            *_mistakes_of_flow(draft),
+        ]
     if mistakes:
-        raise DefinitionError(f"Workflow {draft.id!r} cannot be built: " + "; ".join(mistakes))
+        raise DefinitionError(f"Workflow {draft.id!r} cannot be built: " + "; ".join(dict.fromkeys(mistakes)))
 
 
 def _mistakes_of_head(draft: Draft) -> Iterator[str]:

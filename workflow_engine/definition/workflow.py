@@ -187,7 +187,9 @@ class Workflow(Generic[InputT, OutputT]):
     def _plan(self) -> Plan:
         numbers = {stage_id: number for number, stage_id in enumerate(self.stages, start=1)}
         return Plan(
-            groups=tuple(tuple(_planned(s, group.number, numbers[s.id]) for s in group.stages) for group in self.groups),
+            groups=tuple(
+                tuple(_planned(s, group.number, numbers[s.id]) for s in group.stages) for group in self.groups
+            ),
             on_failure=tuple(group.on_failure.value for group in self.groups),
             fingerprint=self.fingerprint,
         )
