@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 #: Deepest nesting of lists and objects; the parser itself ends one level later, so that a composed object still fits.
 MAX_DEPTH: Final = 200
-#: Integers of more bits have more than the 4,300 decimal digits that Python and the parser convert.
-MAX_INTEGER_BITS: Final = 14_280
+#: Integers from here on have more than the 4,300 digits that Python and the parser convert.
+INTEGER_LIMIT: Final = 10**4300
 
 _LONGEST_PATH: Final = 200
 _NOT_BRACKETS: Final = bytes(code for code in range(256) if code not in b"[]{}")
@@ -202,7 +202,7 @@ def _refuse_scalar(value: object) -> str | None:
         case str():
             return _refuse_text(value)
         case int():
-            return None if value.bit_length() <= MAX_INTEGER_BITS else "the integer has more than 4,300 digits"
+            return None if abs(value) < INTEGER_LIMIT else "the integer has more than 4,300 digits"
         case float():
             return None if math.isfinite(value) else describe_number(value)
         case _:

@@ -88,10 +88,13 @@ def settle(run: LockedRun, settings: Settings) -> None:
         run.move(RunMove.FAIL, EventType.RUN_FAILED)
         return
     plan = Plan.from_json(run.row["plan"])
-    if any(member.status is StageStatus.COMPLETED for member in run.live_stage_runs(group=run.current_group)):
-        run.set(input_group=run.current_group)  # a group that was skipped whole passes its own input on
+    # A group that was skipped whole passes its own input on.
+    members = run.live_stage_runs(group=run.current_group)
+    has_output = any(member.status is StageStatus.COMPLETED for member in members)
+    source = run.current_group if has_output else run.input_group
     following = new_group(plan, run.current_group + 1, priority=run.row["priority"], settings=settings)
     if following:
+        run.set(input_group=source)
         run.add_group(run.current_group + 1, following)
     else:
-        run.move(RunMove.COMPLETE, EventType.RUN_COMPLETED, output_group=run.input_group)
+        run.move(RunMove.COMPLETE, EventType.RUN_COMPLETED, output_group=source)
