@@ -64,15 +64,15 @@ def fail_stage(engine: Engine, key: StageKey, error: str) -> bool:
     return _report(engine, key, AttemptOutcome.FAILED, act)
 
 
-def _report(
-    engine: Engine, key: StageKey, outcome: AttemptOutcome, act: Callable[[LockedRun, StageRow], None]
-) -> bool:
+def _report(engine: Engine, key: StageKey, outcome: AttemptOutcome, act: Callable[[LockedRun, StageRow], None]) -> bool:
     def report(run: LockedRun) -> bool:
         row = _find(run, key)
         if row.status.is_terminal or not run.is_live or not row.is_live:
             return False
         if row.status is StageStatus.PENDING:
-            raise RunStateError(f'Stage "{key.stage_id}" of run {run.id} has not started; there is nothing to report yet')
+            raise RunStateError(
+                f'Stage "{key.stage_id}" of run {run.id} has not started; there is nothing to report yet'
+            )
         run.close_attempt(row.id, row.fence, AttemptOutcome.CANCELLED)
         run.record_push(row, outcome, _ACTOR)
         act(run, row)

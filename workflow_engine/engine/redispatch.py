@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
@@ -30,25 +31,21 @@ def redispatch_due(engine: Engine) -> int:
     empty = engine.dispatcher.empty_lists([(item.queue, item.priority) for item in lists])
     if empty is None:
         return 0
-    return sum(_redispatch_list(engine, item, present, is_empty=(item.queue, item.priority) in empty) for item in lists)
-
-
-def _redispatch_list(engine: Engine, item: WaitingList, present: int, *, is_empty: bool) -> int:
     # An empty list has delivered everything that was sent before the time that was read before it was asked.
-    delivered_until = present if is_empty else item.claimed_until
+    return sum(
+        _redispatch_list(
+            engine, replace(item, delivered_until=present) if (item.queue, item.priority) in empty else item
+        )
+        for item in lists
+    )
+
+
+def _redispatch_list(engine: Engine, waiting: WaitingList) -> int:
     limit = engine.settings.sweep_batch
+    slack_ms = to_milliseconds(engine.settings.dispatch_slack)
     sent = 0
     for _ in range(_MOST_BATCHES):
-        hints = engine.database.transact(
-            lambda tx: dispatch_due(
-                tx,
-                item.queue,
-                item.priority,
-                delivered_until=delivered_until,
-                slack_ms=to_milliseconds(engine.settings.dispatch_slack),
-                limit=limit,
-            )
-        )
+        hints = engine.database.transact(lambda tx: dispatch_due(tx, waiting, slack_ms=slack_ms, limit=limit))
         engine.dispatcher.dispatch(hints)
         sent += len(hints)
         if len(hints) < limit:

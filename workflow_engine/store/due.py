@@ -28,6 +28,8 @@ _LONGEST_SPACING_MS = 5 * 60 * 1000
 #: From then on the spacing is the longest, whatever the slack; it keeps the square from overflowing.
 _MOST_SPACED_TRIES = 1000
 
+_HINT_COLUMNS = ("id", "dispatch_number", "run_id", "stage_id", "queue", "dispatch_priority")
+
 _due_at = case((stages.c.status == StageStatus.PENDING.value, stages.c.available_at), else_=stages.c.next_poll_at)
 _waits = and_(
     stages.c.superseded_by.is_(None),
@@ -53,7 +55,7 @@ class WaitingList:
     queue: str
     priority: int
     #: Everything sent to it before this instant was delivered or lost, as far as claims tell; 0: they tell nothing.
-    claimed_until: int
+    delivered_until: int
 
 
 def waiting_lists(tx: Connection) -> tuple[int, list[WaitingList]]:
@@ -73,27 +75,20 @@ def waiting_lists(tx: Connection) -> tuple[int, list[WaitingList]]:
     return present, [WaitingList(queue, priority, marks.get((queue, priority), 0)) for queue, priority in rows]
 
 
-def dispatch_due(
-    tx: Connection, queue: str, priority: int, *, delivered_until: int, slack_ms: int, limit: int
-) -> list[Hint]:
+def dispatch_due(tx: Connection, waiting: WaitingList, *, slack_ms: int, limit: int) -> list[Hint]:
     """Give a batch of due stage runs of a list that have no live message a new one; return what to send.
 
     Due polls and retries go to the list of their own priority; what was sent and lost goes to the recovery lane.
     """
-    present = now()
-    tries = stages.c.redispatches + 1
-    is_long = or_(tries > _MOST_SPACED_TRIES, slack_ms * tries * tries > _LONGEST_SPACING_MS)
-    spacing = case((is_long, _LONGEST_SPACING_MS), else_=slack_ms * tries * tries)
-    never_sent = stages.c.dispatched_at < _due_at
-    lost = and_(stages.c.dispatched_at < delivered_until - slack_ms, stages.c.dispatched_at < present - spacing)
+    is_new = stages.c.dispatched_at < _due_at
     batch = (
         select(stages.c.id)
         .where(
-            stages.c.queue == queue,
-            stages.c.dispatch_priority == priority,
+            stages.c.queue == waiting.queue,
+            stages.c.dispatch_priority == waiting.priority,
             _waits,
-            _due_at <= present,
-            or_(never_sent, lost),
+            _due_at <= now(),
+            or_(is_new, _is_lost(waiting.delivered_until, slack_ms)),
             _may_run,
         )
         .order_by(stages.c.dispatched_at)
@@ -105,19 +100,19 @@ def dispatch_due(
         update(stages)
         .where(stages.c.id.in_(select(batch.c.id)), _waits)
         .values(
-            dispatched_at=present,
+            dispatched_at=now(),
             dispatch_number=stages.c.dispatch_number + 1,
-            dispatch_priority=case((never_sent, stages.c.priority), else_=RECOVERY_PRIORITY),
-            redispatches=case((never_sent, 0), else_=stages.c.redispatches + 1),
+            dispatch_priority=case((is_new, stages.c.priority), else_=RECOVERY_PRIORITY),
+            redispatches=case((is_new, 0), else_=stages.c.redispatches + 1),
             claimed_dispatch_at=sa.null(),
         )
-        .returning(
-            stages.c.id,
-            stages.c.dispatch_number,
-            stages.c.run_id,
-            stages.c.stage_id,
-            stages.c.queue,
-            stages.c.dispatch_priority,
-        )
+        .returning(*(stages.c[name] for name in _HINT_COLUMNS))
     )
     return [Hint(*row) for row in rows]
+
+
+def _is_lost(delivered_until: int, slack_ms: int) -> sa.ColumnElement[bool]:
+    tries = stages.c.redispatches + 1
+    is_long = or_(tries > _MOST_SPACED_TRIES, slack_ms * tries * tries > _LONGEST_SPACING_MS)
+    spacing = case((is_long, _LONGEST_SPACING_MS), else_=slack_ms * tries * tries)
+    return and_(stages.c.dispatched_at < delivered_until - slack_ms, stages.c.dispatched_at < now() - spacing)
