@@ -55,7 +55,7 @@ def test_an_error_survives_pickling(cls: type[WorkflowEngineError]) -> None:
 def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
     drawn: list[tuple[int, str]] = []
     for line in inspect.cleandoc(errors.__doc__ or "").splitlines()[2:]:
-        match = re.match(r"^([│├└─ ]*)(\w+)", line.removeprefix("    "))
+        match = re.match(r"^([│├└─ ]*)(\w+)", line)
         if match:
             drawn.append((len(match[1]) // 4, match[2]))
     parents: dict[str, str | None] = {}
