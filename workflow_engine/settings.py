@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflow_engine.errors import ConfigurationError
+from workflow_engine.lifecycle import RunStatus
 
 Positive = Annotated[timedelta, Field(gt=timedelta(0))]
 
@@ -56,6 +57,11 @@ class Settings(BaseSettings):
     redact_keys: tuple[str, ...] = ("api_key", "apikey", "api-key", "token", "secret", "password", "authorization")
     #: Signs the tokens of ``runtime.stage_token``; unset means that no token can be made or accepted.
     signing_key: SecretStr | None = None
+
+    #: Delete ended runs this long after their end, a few with every sweep; unset keeps them for ever.
+    retention: Positive | None = None
+    #: Which ended runs ``retention`` deletes.
+    retention_statuses: tuple[RunStatus, ...] = (RunStatus.COMPLETED, RunStatus.CANCELLED)
 
     #: Bring a SQLite schema up to date at start. PostgreSQL is only migrated by ``workflow-engine db upgrade``.
     auto_upgrade_sqlite: bool = True

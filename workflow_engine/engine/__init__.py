@@ -21,6 +21,7 @@ from workflow_engine.engine.execute_stage import Performed, execute_stage
 from workflow_engine.engine.fork_run import fork_run
 from workflow_engine.engine.pause_run import pause_run, pause_workflow, resume_run, resume_workflow
 from workflow_engine.engine.ports import Dispatcher
+from workflow_engine.engine.prune import prune
 from workflow_engine.engine.reap import reap_expired, reap_worker
 from workflow_engine.engine.redispatch import redispatch_due, redispatch_run
 from workflow_engine.engine.release import release_worker
@@ -53,6 +54,7 @@ __all__ = [
     "new_worker_id",
     "pause_run",
     "pause_workflow",
+    "prune",
     "read_run_result",
     "read_token",
     "reap_expired",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.cancel_run import cancel_orphans
 from workflow_engine.engine.expire import expire_queued, expire_runs, expire_suspensions
+from workflow_engine.engine.prune import prune_some
 from workflow_engine.engine.reap import reap_expired
 from workflow_engine.engine.redispatch import redispatch_due
 from workflow_engine.store.overdue import begin_tick, due_cleanups
@@ -82,6 +83,7 @@ def _steps(engine: Engine, reap_after: int) -> dict[str, Callable[[], int]]:
         "orphans_cancelled": lambda: cancel_orphans(engine),
         "cleanups_sent": lambda: _send_cleanups(engine),
         "dispatched": lambda: redispatch_due(engine),
+        "pruned": lambda: prune_some(engine),
     }
 
 

@@ -166,7 +166,8 @@ stages = Table(
     # Counts wake-ups; one that arrives while the body runs is noticed when it suspends.
     Column("wake_sequence", Integer, nullable=False, server_default="0"),
     # Outcome.
-    Column("output_id", Id, ForeignKey("workflow_outputs.id")),
+    # No foreign key: deleting an output would have to look for stage runs by it, which nothing else needs to do.
+    Column("output_id", Id),
     # In a fork: the stage run that produced the output.
     Column("shared_from", Id),
     Column("cost_nanos", BigInteger, nullable=False, server_default="0"),
@@ -216,6 +217,12 @@ stages = Table(
         "claimed_at",
         postgresql_where=text("claimed_dispatch_at IS NOT NULL"),
         sqlite_where=text("claimed_dispatch_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_workflow_stages_shared_output_id",
+        "output_id",
+        postgresql_where=text("shared_from IS NOT NULL"),
+        sqlite_where=text("shared_from IS NOT NULL"),
     ),
     Index(
         "ix_workflow_stages_cleanup_due_at",

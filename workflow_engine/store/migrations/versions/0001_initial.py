@@ -304,9 +304,6 @@ def _create_workflow_stages() -> None:
         ),
         sa.CheckConstraint("(lease_id IS NULL) = (lease_until IS NULL)", name=op.f("ck_workflow_stages_lease")),
         sa.ForeignKeyConstraint(
-            ["output_id"], ["workflow_outputs.id"], name=op.f("fk_workflow_stages_output_id_workflow_outputs")
-        ),
-        sa.ForeignKeyConstraint(
             ["run_id"], ["workflow_runs.id"], name=op.f("fk_workflow_stages_run_id_workflow_runs"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workflow_stages")),
@@ -353,6 +350,14 @@ def _create_workflow_stages() -> None:
     )
     op.create_index(
         "ix_workflow_stages_run_id_execution_group", "workflow_stages", ["run_id", "execution_group"], unique=False
+    )
+    op.create_index(
+        "ix_workflow_stages_shared_output_id",
+        "workflow_stages",
+        ["output_id"],
+        unique=False,
+        postgresql_where=sa.text("shared_from IS NOT NULL"),
+        sqlite_where=sa.text("shared_from IS NOT NULL"),
     )
     op.create_index(
         "ix_workflow_stages_waiting",

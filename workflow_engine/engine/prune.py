@@ -1,0 +1,65 @@
+"""Retention: delete runs that ended long ago."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from workflow_engine.clock import to_milliseconds
+from workflow_engine.errors import InvalidRequestError
+from workflow_engine.lifecycle import TERMINAL_RUN
+from workflow_engine.store.retention import count_prunable, prune_batch
+from workflow_engine.store.runs import database_now
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import timedelta
+
+    from workflow_engine.engine.core import Engine
+    from workflow_engine.lifecycle import RunStatus
+
+#: Runs deleted in one transaction: their stage runs, logs and events go with them.
+_BATCH = 100
+_BATCHES_OF_A_SWEEP = 5
+
+
+def prune(
+    engine: Engine,
+    *,
+    older_than: timedelta,
+    statuses: Collection[RunStatus] = TERMINAL_RUN,
+    dry_run: bool = False,
+    most_batches: int | None = None,
+) -> int:
+    """Delete the runs of these statuses that ended more than ``older_than`` ago; return how many.
+
+    Works in batches of one transaction each, so it may be interrupted, and run by several at once. ``dry_run`` only
+    counts; ``most_batches`` of a hundred runs each bound one call. Stage runs, outputs, logs, events, artifacts and annotations go with their run.
+
+    Raises:
+        InvalidRequestError: A status is not terminal; live runs are never deleted.
+    """
+    live = [status.value for status in statuses if status not in TERMINAL_RUN]
+    if live:
+        raise InvalidRequestError(f"Only ended runs can be pruned, not {', '.join(live)}")
+    ended_before = engine.database.read(database_now) - to_milliseconds(older_than)
+    if dry_run:
+        return engine.database.read(lambda tx: count_prunable(tx, statuses, ended_before))
+    deleted = 0
+    batches = itertools.count() if most_batches is None else range(most_batches)
+    for _ in batches:
+        batch = engine.database.transact(lambda tx: prune_batch(tx, statuses, ended_before, _BATCH))
+        deleted += batch
+        if batch < _BATCH:
+            break
+    return deleted
+
+
+def prune_some(engine: Engine) -> int:
+    """Delete a few of the runs that the settings' ``retention`` has given up; the sweep's step."""
+    settings = engine.settings
+    if settings.retention is None:
+        return 0
+    return prune(
+        engine, older_than=settings.retention, statuses=settings.retention_statuses, most_batches=_BATCHES_OF_A_SWEEP
+    )

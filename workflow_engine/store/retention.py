@@ -1,0 +1,45 @@
+"""Deleting ended runs, a bounded batch at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, exists, func, select
+
+from workflow_engine.store.tables import outputs, runs, stages
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import Connection
+
+    from workflow_engine.lifecycle import RunStatus
+
+
+def count_prunable(tx: Connection, statuses: Collection[RunStatus], ended_before: int) -> int:
+    """Return how many runs of these terminal statuses ended before the instant."""
+    return int(tx.scalar(select(func.count()).select_from(runs).where(*_is_prunable(statuses, ended_before))) or 0)
+
+
+def prune_batch(tx: Connection, statuses: Collection[RunStatus], ended_before: int, limit: int) -> int:
+    """Delete up to ``limit`` such runs, the longest ended first, with all that belongs to them; return how many.
+
+    An output lives as long as the run that produced it or a fork that shares it.
+    """
+    batch = select(runs.c.id).where(*_is_prunable(statuses, ended_before)).order_by(runs.c.completed_at).limit(limit)
+    run_ids = list(tx.scalars(batch.with_for_update(skip_locked=True)))
+    if not run_ids:
+        return 0
+    in_batch = stages.c.run_id.in_(run_ids)
+    shared = list(tx.scalars(select(stages.c.output_id).where(in_batch, stages.c.shared_from.is_not(None))))
+    tx.execute(delete(runs).where(runs.c.id.in_(run_ids)))
+    has_fork = exists().where(stages.c.output_id == outputs.c.id, stages.c.shared_from.is_not(None))
+    has_run = exists().where(runs.c.id == outputs.c.run_id)
+    tx.execute(delete(outputs).where(outputs.c.run_id.in_(run_ids), ~has_fork))
+    tx.execute(delete(outputs).where(outputs.c.id.in_(shared), ~has_fork, ~has_run))
+    return len(run_ids)
+
+
+def _is_prunable(statuses: Collection[RunStatus], ended_before: int) -> tuple[ColumnElement[bool], ...]:
+    return runs.c.status.in_([status.value for status in statuses]), runs.c.completed_at < ended_before
