@@ -40,6 +40,13 @@ OWN_CONFIGURATION: Final[dict[str, Any]] = {
 }
 
 
+def own_configuration(settings: Settings) -> dict[str, Any]:
+    """Return the Celery configuration of an app that is the engine's alone."""
+    # kombu warns about a URL without a host, and memory:// has no use for one.
+    broker_url = "memory://localhost/" if settings.broker_url == "memory://" else settings.broker_url
+    return {**OWN_CONFIGURATION, "broker_url": broker_url, "task_default_queue": settings.queue}
+
+
 def _no_queues() -> tuple[str, ...]:
     return ()
 
@@ -85,8 +92,6 @@ def install(
 
 def create_app(settings: Settings, name: str = "workflow_engine") -> Celery:
     """Make a Celery app for the engine alone, on the broker of the settings; ``install`` comes next."""
-    # kombu warns about a URL without a host, and memory:// has no use for one.
-    broker_url = "memory://localhost/" if settings.broker_url == "memory://" else settings.broker_url
-    app = Celery(name, broker=broker_url, set_as_current=False)
-    app.conf.update(OWN_CONFIGURATION, task_default_queue=settings.queue)
+    app = Celery(name, set_as_current=False)
+    app.conf.update(own_configuration(settings))
     return app

@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflow_engine.errors import ConfigurationError
@@ -23,14 +23,28 @@ class SweepInWorkers(StrEnum):
     NEVER = "never"
 
 
+def _read_seconds(value: object) -> object:
+    """Read ``30`` from the environment as seconds; everything else is pydantic's to read."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_seconds)]
+
+
 class WorkerOptions(BaseSettings):
-    """Options of worker processes; arguments win over environment variables, those over the defaults."""
+    """Options of worker processes; arguments win over environment variables, those over the defaults.
+
+    Durations in the environment are ISO 8601 (``PT30S``) or seconds (``30``).
+    """
 
     model_config = SettingsConfigDict(env_prefix="WORKFLOW_ENGINE_", extra="ignore", frozen=True)
 
     #: How long a worker that was told to stop lets running stages go on before it gives them back and ends. The default
     #: leaves time before Kubernetes kills the container, 30 seconds after SIGTERM.
-    shutdown_grace: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(seconds=20)
+    shutdown_grace: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=20)
     #: Whether this worker sweeps by itself.
     sweep_in_workers: SweepInWorkers = SweepInWorkers.FALLBACK
 

@@ -1,0 +1,14 @@
+"""A Celery app for ``celery -A workflow_engine.worker.ready worker`` and ``… beat``; made of the environment alone.
+
+``WORKFLOW_ENGINE_WORKFLOWS`` names the workflows or the runtime, ``WORKFLOW_ENGINE_BROKER_URL`` and
+``WORKFLOW_ENGINE_DATABASE_URL`` where to work.
+"""
+
+from __future__ import annotations
+
+from workflow_engine.settings import Settings
+from workflow_engine.worker.app import create_app
+from workflow_engine.worker.loading import install_from_environment
+
+app = create_app(Settings.load())
+install_from_environment(app)
