@@ -5,13 +5,24 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
 
-Positive = Annotated[timedelta, Field(gt=timedelta(0))]
+
+def read_seconds(value: object) -> object:
+    """Read ``30`` from the environment as seconds; everything else is pydantic's to read."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+#: In the environment: ISO 8601 (``PT30S``) or seconds (``30``).
+Duration = Annotated[timedelta, BeforeValidator(read_seconds)]
+Positive = Annotated[Duration, Field(gt=timedelta(0))]
 
 
 class Settings(BaseSettings):
@@ -38,7 +49,7 @@ class Settings(BaseSettings):
     #: Rows that one sweep step handles at most per pass.
     sweep_batch: int = Field(default=500, ge=1, le=10_000)
     #: How long a stage run may wait for a worker whose definitions fit before it fails with DEFINITION_MISMATCH.
-    definition_grace: timedelta = timedelta(minutes=10)
+    definition_grace: Duration = timedelta(minutes=10)
 
     #: Wait between polls where neither the suspension nor the stage names one.
     poll_interval: Positive = timedelta(seconds=30)
