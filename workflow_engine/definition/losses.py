@@ -13,17 +13,16 @@ from workflow_engine.payload import MAX_DEPTH, Unstorable, describe_number, find
 _MISSING: Final = object()
 
 
-def find_loss(before: object, after: object, *, lenient: bool = False) -> Unstorable | None:
+def find_loss(before: object, after: object) -> Unstorable | None:
     """Return the first place where ``after`` is not what ``before`` was, or None.
 
     A tuple may come back as a list. Objects of one type that cannot be compared count as equal.
 
     Args:
         before: The value as it was, as plain containers.
-        after: The value that came back, or its plain JSON form if ``lenient``.
-        lenient: Only report what JSON cannot keep; let dates and the like have become strings.
+        after: The value that came back, likewise.
     """
-    return next(_compare(before, after, "", lenient=lenient), None)
+    return next(_compare(before, after, ""), None)
 
 
 def find_unserializable(value: object) -> Unstorable | None:
@@ -67,27 +66,23 @@ def _refuse_leaf(value: object) -> str | None:
     return None
 
 
-def _compare(before: object, after: object, path: str, *, lenient: bool) -> Iterator[Unstorable]:
+def _compare(before: object, after: object, path: str) -> Iterator[Unstorable]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
-        yield from _compare_objects(before, after, path, lenient=lenient)
+        yield from _compare_objects(before, after, path)
     elif isinstance(before, list | tuple) and isinstance(after, list | tuple) and len(before) == len(after):
         for index, pair in enumerate(zip(before, after, strict=True)):
-            yield from _compare(*pair, join_path(path, index), lenient=lenient)
+            yield from _compare(*pair, join_path(path, index))
     elif not _same(before, after):
-        reason = _reason(before, after, lenient=lenient)
-        if reason is not None:
-            yield Unstorable(path, reason)
+        yield Unstorable(path, _reason(before, after))
 
 
-def _compare_objects(
-    before: Mapping[Any, Any], after: Mapping[Any, Any], path: str, *, lenient: bool
-) -> Iterator[Unstorable]:
+def _compare_objects(before: Mapping[Any, Any], after: Mapping[Any, Any], path: str) -> Iterator[Unstorable]:
     for key, item in before.items():
-        other = after.get(key, after.get(str(key), _MISSING) if lenient else _MISSING)
+        other = after.get(key, _MISSING)
         if other is _MISSING:
             yield Unstorable(path, f"the key {key!r} ({type(key).__name__}) does not come back")
         else:
-            yield from _compare(item, other, join_path(path, str(key)), lenient=lenient)
+            yield from _compare(item, other, join_path(path, str(key)))
 
 
 def _same(before: object, after: object) -> bool:
@@ -109,14 +104,11 @@ def _is_comparable(value: object) -> bool:
     return type(value).__eq__ is not object.__eq__
 
 
-def _reason(before: object, after: object, *, lenient: bool) -> str | None:
+def _reason(before: object, after: object) -> str:
     if hasattr(before, "get_secret_value"):
         return "a secret cannot be stored; store a reference to it"
     if isinstance(before, float) and not math.isfinite(before):
         return describe_number(before)
-    if lenient:
-        problem = find_unstorable(before) if isinstance(before, str | int) else None
-        return problem.reason if problem else None
     if type(before) is type(after):
         return f"the {type(before).__name__} comes back changed"
     return f"{type(before).__name__} comes back as {type(after).__name__}; give the field a type that JSON can restore"

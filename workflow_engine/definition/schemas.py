@@ -7,7 +7,6 @@ Fields are stored under their own names, never under aliases. Validators must th
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -151,9 +150,7 @@ class Schema(Generic[T]):
     def _seal_quickly(self, value: T, what: str, max_bytes: int | None) -> tuple[T, str] | None:
         """Return None where the value needs a closer look: changed since it was parsed, or hard to keep."""
         try:
-            text = self._adapter.dump_json(
-                value, round_trip=True, by_alias=False, ensure_ascii=True, warnings=False
-            ).decode("ascii")
+            text = self._write_plainly(value)
             check_size(text, what=what, max_bytes=max_bytes)
             back = self._adapter.validate_json(text, by_name=True, by_alias=False)
             faithful = self._dump(back) == self._dump(value)
@@ -165,24 +162,28 @@ class Schema(Generic[T]):
 
     def _seal_carefully(self, value: T, what: str) -> tuple[T, str]:
         plain = self._dump(value)
-        text = _attempt(self._write_escaped, value, what, plain=plain)
+        text = _attempt(self._write, value, what, plain=plain)
         if is_too_deep(text):
             raise refusal(what, find_unserializable(plain) or Unstorable("", f"nested deeper than {MAX_DEPTH} levels"))
         try:
             back = self._read(text)
-        except ValidationError as error:
-            raise self._unreadable(value, error, text, what) from None
+        except (ValidationError, PayloadError) as error:
+            raise refusal(what, find_unserializable(plain) or _describe_unreadable(error)) from None
         loss = find_loss(plain, self._dump(back))
         if loss is not None:
             raise refusal(what, loss)
         return back, text
 
-    def _unreadable(self, value: T, error: ValidationError, text: str, what: str) -> PayloadError:
-        """Say what was lost on the way to JSON; failing that, what reading it back complains about."""
-        loss = find_loss(self._dump(value), json.loads(text), lenient=True)
-        first = error.errors(include_url=False, include_input=False)[0]
-        fallback = Unstorable(format_location(first["loc"]), f"its JSON cannot be read back ({first['type']})")
-        return refusal(what, loss or fallback)
+    def _write(self, value: T) -> str:
+        try:
+            return self._write_plainly(value)
+        except PydanticSerializationError:
+            # pydantic-core refuses lone surrogates, the standard library does not.
+            return self._write_escaped(value)
+
+    def _write_plainly(self, value: T) -> str:
+        written = self._adapter.dump_json(value, round_trip=True, by_alias=False, ensure_ascii=True, warnings=False)
+        return written.decode("ascii")
 
     def _write_escaped(self, value: T) -> str:
         return dump_escaped(
@@ -215,6 +216,13 @@ def _build_adapter(tp: Any, name: str) -> TypeAdapter[Any]:
     except (PydanticUserError, TypeError) as error:
         first_line = str(error).splitlines()[0]
         raise DefinitionError(f"{name} cannot be used as a schema: {first_line}") from error
+
+
+def _describe_unreadable(error: ValidationError | PayloadError) -> Unstorable:
+    if isinstance(error, PayloadError):
+        return Unstorable("", str(error))
+    first = error.errors(include_url=False, include_input=False)[0]
+    return Unstorable(format_location(first["loc"]), f"its JSON cannot be read back ({first['type']})")
 
 
 def _attempt(dump: Callable[[T], Any], value: T, what: str, *, plain: object) -> Any:
