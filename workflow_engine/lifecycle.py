@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class RunStatus(StrEnum):
@@ -115,3 +118,14 @@ class StageMove:
 
 RUN_MOVES: tuple[Move[RunStatus], ...] = tuple(m for m in vars(RunMove).values() if isinstance(m, Move))
 STAGE_MOVES: tuple[Move[StageStatus], ...] = tuple(m for m in vars(StageMove).values() if isinstance(m, Move))
+
+
+def to_mermaid(moves: Iterable[Move[RunStatus]] | Iterable[Move[StageStatus]], initial: str) -> str:
+    """Return the state diagram of the moves as Mermaid text; the documentation carries it word for word."""
+    lines = ["stateDiagram-v2", f"    [*] --> {initial}"]
+    labels: dict[tuple[str, str], list[str]] = {}
+    for move in moves:
+        for source in sorted(move.sources):
+            labels.setdefault((source.value, move.target.value), []).append(move.name)
+    lines += [f"    {source} --> {target}: {', '.join(names)}" for (source, target), names in labels.items()]
+    return "\n".join(lines)
