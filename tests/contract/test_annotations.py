@@ -40,9 +40,10 @@ def test_the_same_idempotency_key_keeps_one_annotation(database: Database, recor
 
     first = _add(database, run_id, idempotency_key="vote-1")
     second = _add(database, run_id, idempotency_key="vote-1")
-    _add(database, records.run(), idempotency_key="vote-1")
+    other = _add(database, records.run(), idempotency_key="vote-1")
 
     assert second == first
+    assert other.run_id != run_id
     assert _keys(database, run_id) == ["review.score"]
 
 

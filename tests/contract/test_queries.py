@@ -167,6 +167,8 @@ def test_runs_are_found_by_workflow_status_parent_and_time(database: Database, r
     assert _ids(database, parent_run_id=old) == [new]
     assert _ids(database, created_after=second) == [new]
     assert _ids(database, created_before=second) == [old]
+    assert _ids(database, completed_after=NEW_YEAR + timedelta(minutes=1)) == [old]
+    assert _ids(database, completed_after=NEW_YEAR + timedelta(minutes=2)) == []
     assert _ids(database, workflow_id="letters", statuses=[RunStatus.RUNNING]) == []
 
 

@@ -43,6 +43,7 @@ class RunFilter:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     created_after: datetime | None = None
     created_before: datetime | None = None
+    completed_after: datetime | None = None
     parent_run_id: str | None = None
 
 
@@ -113,6 +114,8 @@ def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
         conditions.append(runs.c.created_at >= instant_to_ms(wanted.created_after))
     if wanted.created_before is not None:
         conditions.append(runs.c.created_at < instant_to_ms(wanted.created_before))
+    if wanted.completed_after is not None:
+        conditions.append(runs.c.completed_at >= instant_to_ms(wanted.completed_after))
     return conditions
 
 
@@ -155,6 +158,7 @@ def _run_snapshot(row: RowMapping) -> RunSnapshot:
         workflow_paused=bool(row["workflow_paused"]),
         generation=row["generation"],
         current_group=row["current_group"],
+        output_group=row["output_group"],
         metadata=decode_json(row["metadata"]),
         idempotency_key=row["idempotency_key"],
         error_code=row["error_code"],

@@ -38,6 +38,8 @@ class RunSnapshot:
     generation: int
     #: 1-based number of the group that is, or was last, under way.
     current_group: int
+    #: The group whose outputs are the run's output, once COMPLETED; 0 where every stage was skipped.
+    output_group: int | None
     metadata: Mapping[str, Any]
     idempotency_key: str | None
     error_code: str | None

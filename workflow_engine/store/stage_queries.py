@@ -25,6 +25,12 @@ def list_stages(tx: Connection, run_id: str, *, history: bool = False) -> list[S
     return [_stage_snapshot(row) for row in tx.execute(query).mappings()]
 
 
+def find_stage_run(tx: Connection, stage_run_id: str) -> StageSnapshot | None:
+    """Read one stage run, live or not."""
+    row = tx.execute(select(stages).where(stages.c.id == stage_run_id)).mappings().first()
+    return _stage_snapshot(row) if row else None
+
+
 def list_attempts(tx: Connection, run_id: str, stage_id: str) -> list[AttemptSnapshot]:
     """Read every claim of a stage of a run, the oldest first, those of earlier generations included."""
     query = (

@@ -1,0 +1,273 @@
+"""The reading half of the facade: runs and all that is recorded of them, as snapshots. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from workflow_engine.definition import GroupOutput, Stage
+from workflow_engine.engine import read_run_result
+from workflow_engine.errors import (
+    ArtifactNotFoundError,
+    RunCancelled,
+    RunFailed,
+    RunNotFoundError,
+    RunStateError,
+    StageNotFoundError,
+    StageOutputMissing,
+    StageSkipped,
+)
+from workflow_engine.lifecycle import RunStatus, StageStatus
+from workflow_engine.payload import decode_json, encode_json
+from workflow_engine.store import artifacts, event_queries, logs, queries, stage_queries
+from workflow_engine.store.annotations import AnnotationFilter, list_annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from workflow_engine.definition import Registry, Workflow
+    from workflow_engine.engine import RunResult
+    from workflow_engine.events import Event
+    from workflow_engine.store.database import Database
+    from workflow_engine.store.snapshots import (
+        AnnotationEntry,
+        ArtifactEntry,
+        AttemptSnapshot,
+        LogEntry,
+        Page,
+        RunSnapshot,
+        StageSnapshot,
+    )
+
+OutputT = TypeVar("OutputT")
+AnyStage = Stage[Any, Any] | str
+
+
+class RunReader:
+    """Reads runs.
+
+    Args:
+        database: Where they are recorded.
+        registry: Parses outputs; those of workflows that it does not know are returned as plain JSON.
+    """
+
+    def __init__(self, database: Database, registry: Registry) -> None:
+        self._database = database
+        self._registry = registry
+
+    @property
+    def database(self) -> Database:
+        """The authority."""
+        return self._database
+
+    @property
+    def registry(self) -> Registry:
+        """The workflows that are known here."""
+        return self._registry
+
+    def snapshot(self, run_id: str) -> RunSnapshot:
+        """Return a run as it is now.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        found = self.database.read(lambda tx: queries.find_run(tx, run_id))
+        if found is None:
+            raise RunNotFoundError(run_id)
+        return found
+
+    def list_runs(
+        self,
+        *,
+        status: RunStatus | Collection[RunStatus] = (),
+        workflow: Workflow[Any, Any] | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        completed_after: datetime | None = None,
+        parent: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RunSnapshot]:
+        """Return a page of runs, the newest first.
+
+        Args:
+            status: One or several.
+            workflow: A workflow or its id.
+            metadata: Top-level scalars that the run's metadata must hold.
+            created_after: The first instant that counts.
+            created_before: The first instant that does not count any more.
+            completed_after: Only runs that ended then or later.
+            parent: Id of the run that started them.
+            limit: Size of the page, at most 500.
+            cursor: ``next_cursor`` of the page before.
+
+        Raises:
+            InvalidRequestError: A metadata value is nested or too long to be searched for.
+        """
+        wanted = queries.RunFilter(
+            statuses=(RunStatus(status),) if isinstance(status, str) else tuple(RunStatus(one) for one in status),
+            workflow_id=workflow if workflow is None or isinstance(workflow, str) else workflow.id,
+            metadata=metadata or {},
+            created_after=created_after,
+            created_before=created_before,
+            completed_after=completed_after,
+            parent_run_id=parent,
+        )
+        return self.database.read(lambda tx: queries.list_runs(tx, wanted, limit=limit, cursor=cursor))
+
+    def stages(self, run_id: str, *, history: bool = False) -> list[StageSnapshot]:
+        """Return the stage runs that a run has so far; with ``history`` those that reruns replaced, too."""
+        found = self.database.read(lambda tx: stage_queries.list_stages(tx, run_id, history=history))
+        return found or self._nothing_of(run_id)
+
+    def stage_attempts(self, run_id: str, stage: AnyStage) -> list[AttemptSnapshot]:
+        """Return every attempt and poll of a stage, the oldest first."""
+        found = self.database.read(lambda tx: stage_queries.list_attempts(tx, run_id, id_of(stage)))
+        return found or self._nothing_of(run_id)
+
+    def logs(
+        self, run_id: str, stage: AnyStage | None = None, *, after: str | None = None, limit: int = 1000
+    ) -> Page[LogEntry]:
+        """Return a page of log lines, the oldest first; ``after`` is ``next_cursor`` of the page before."""
+        stage_id = None if stage is None else id_of(stage)
+        page = self.database.read(lambda tx: logs.list_logs(tx, run_id, stage_id=stage_id, after=after, limit=limit))
+        if not page.items:
+            self._nothing_of(run_id)
+        return page
+
+    def events(self, run_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[Event]:
+        """Return the events after a sequence number, in order."""
+        found = self.database.read(
+            lambda tx: event_queries.list_events(tx, run_id, after_sequence=after_sequence, limit=limit)
+        )
+        return found or self._nothing_of(run_id)
+
+    def artifacts(self, run_id: str) -> list[ArtifactEntry]:
+        """Return which artifacts a run has, without their values."""
+        return self.database.read(lambda tx: artifacts.list_artifacts(tx, run_id)) or self._nothing_of(run_id)
+
+    def artifact(self, run_id: str, key: str, *, stage: AnyStage | None = None) -> Any:
+        """Return an artifact of a stage, or without ``stage`` one that the run's stages share, as plain JSON.
+
+        Raises:
+            ArtifactNotFoundError: There is none under that key.
+        """
+        scope = artifacts.SHARED if stage is None else id_of(stage)
+        text = self.database.read(lambda tx: artifacts.find_artifact(tx, run_id, scope, key))
+        if text is None:
+            owner = f'Stage "{scope}" of run {run_id}' if scope else f"Run {run_id}"
+            raise ArtifactNotFoundError(f"{owner} has no artifact {key!r}")
+        return decode_json(text)
+
+    def annotations(
+        self,
+        run_id: str,
+        *,
+        prefix: str = "",
+        actor: str | None = None,
+        stage: AnyStage | None = None,
+        generation: int | None = None,
+    ) -> list[AnnotationEntry]:
+        """Return the annotations of a run, the oldest first; ``prefix`` is the start of their keys."""
+        stage_id = None if stage is None else id_of(stage)
+        wanted = AnnotationFilter(prefix, actor, stage_id, generation)
+        found = self.database.read(lambda tx: list_annotations(tx, run_id, wanted))
+        return found or self._nothing_of(run_id)
+
+    def run_input(self, run_id: str) -> Any:
+        """Return what the run was created with, parsed by the workflow's schema, as plain JSON."""
+        return decode_json(self._texts(run_id).input)
+
+    def run_config(self, run_id: str) -> Any:
+        """Return the resolved config of every stage by its id, as plain JSON."""
+        return decode_json(self._texts(run_id).config)
+
+    def output(self, run_id: str) -> Any:
+        """Return the output of a COMPLETED run, parsed.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFailed: It failed; the message is the first failure's.
+            RunCancelled: It was cancelled.
+            RunStateError: It has not ended.
+        """
+
+        def read(tx: Any) -> tuple[RunResult | None, RunSnapshot | None]:
+            return read_run_result(tx, run_id), queries.find_run(tx, run_id)
+
+        result, run = self.database.read(read)
+        if result is None or run is None:
+            raise RunNotFoundError(run_id)
+        if result.status is RunStatus.FAILED:
+            raise RunFailed(run_id, result.error or f"{run.error_code}")
+        if result.status is RunStatus.CANCELLED:
+            raise RunCancelled(run_id, f"Run {run_id} was cancelled")
+        if result.text is None:
+            raise RunStateError(f"Run {run_id} is {run.status}; it has no output yet")
+        return self._parse_output(run, result.text)
+
+    @overload
+    def stage_output(self, run_id: str, stage: Stage[Any, OutputT]) -> OutputT: ...
+
+    @overload
+    def stage_output(self, run_id: str, stage: str) -> Any: ...
+
+    def stage_output(self, run_id: str, stage: AnyStage) -> Any:
+        """Return the output of a stage of a run, parsed; the run may be live.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            StageNotFoundError: Its workflow has no such stage.
+            StageSkipped: The stage was skipped.
+            StageOutputMissing: It has no output, or none yet.
+        """
+        stage_id = id_of(stage)
+        found = self.database.read(lambda tx: stage_queries.find_output(tx, run_id, stage_id))
+        definition = stage if isinstance(stage, Stage) else self._find_stage(run_id, stage_id)
+        if found is not None and found.payload is not None:
+            if definition is None:
+                return decode_json(found.payload)
+            return definition.output.decode(found.payload, what=f'output of stage "{stage_id}"')
+        if found is not None and found.status is StageStatus.SKIPPED:
+            raise StageSkipped(f'Stage "{stage_id}" of run {run_id} was skipped and has no output')
+        status = "has not begun" if found is None else f"is {found.status}"
+        raise StageOutputMissing(f'Stage "{stage_id}" of run {run_id} {status}; it has no output')
+
+    def _find_stage(self, run_id: str, stage_id: str) -> Stage[Any, Any] | None:
+        """Return the definition of a stage; None where its workflow is not known here."""
+        workflow_id = self.snapshot(run_id).workflow_id
+        workflow = self.registry.find(workflow_id)
+        if workflow is not None and not workflow.has_stage(stage_id):
+            raise StageNotFoundError(stage_id, workflow_id)
+        return None if workflow is None else workflow.get_stage(stage_id)
+
+    def _parse_output(self, run: RunSnapshot, text: str) -> Any:
+        workflow = self.registry.find(run.workflow_id)
+        if workflow is None:
+            return decode_json(text)
+        if run.output_group == 0:
+            return workflow.input.decode(text, what=f"output of run {run.id}")
+        if workflow.output.type is GroupOutput:
+            members = {
+                key: encode_json(value, what=f'output of stage "{key}"') for key, value in decode_json(text).items()
+            }
+            return GroupOutput(members, workflow.stages)
+        return workflow.output.decode(text, what=f"output of run {run.id}")
+
+    def _texts(self, run_id: str) -> queries.RunTexts:
+        found = self.database.read(lambda tx: queries.find_run_texts(tx, run_id))
+        if found is None:
+            raise RunNotFoundError(run_id)
+        return found
+
+    def _nothing_of(self, run_id: str) -> list[Any]:
+        """Return an empty list for a run that exists; raise RunNotFoundError otherwise."""
+        if self.database.read(lambda tx: queries.find_run_status(tx, run_id)) is None:
+            raise RunNotFoundError(run_id)
+        return []
+
+
+def id_of(stage: AnyStage) -> str:
+    """Return the id of a stage that is given by itself or by its id."""
+    return stage if isinstance(stage, str) else stage.id
