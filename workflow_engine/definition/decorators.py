@@ -286,7 +286,9 @@ def _given(tp: Any) -> Any:
 def _make_stage(
     body: Callable[..., Any], poll: Callable[..., Any] | None, given: _Types, options: dict[str, Any]
 ) -> Stage[Any, Any]:
-    stage_id = options.pop("id", None) or getattr(body, "__name__", None) or repr(body)
+    stage_id = options.pop("id", None)
+    if stage_id is None:
+        stage_id = getattr(body, "__name__", None) or repr(body)
     label = f'stage "{stage_id}"'
     check_callable(body, label)
     types, awaits_runs = _resolve_types(body, poll, given, label)
