@@ -139,7 +139,7 @@ def is_assignable(given: Any, wanted: Any) -> bool:
     if given == wanted or Any in {_hashable(given), _hashable(wanted)} or wanted is object:
         return True
     if isinstance(given, type) and isinstance(wanted, type) and not get_args(given) and not get_args(wanted):
-        return issubclass(given, wanted)
+        return _is_subclass(given, wanted)
     given_members, wanted_members = union_members(given), union_members(wanted)
     if len(given_members) == 1 and len(wanted_members) == 1:
         return False
@@ -149,6 +149,13 @@ def is_assignable(given: Any, wanted: Any) -> bool:
 def union_members(tp: Any) -> tuple[Any, ...]:
     """Return the members of a union type, or the type alone."""
     return get_args(tp) if get_origin(tp) in _UNIONS else (tp,)
+
+
+def _is_subclass(given: type, wanted: type) -> bool:
+    try:
+        return issubclass(given, wanted)
+    except TypeError:  # typed dicts and protocols refuse the question
+        return False
 
 
 def _hashable(tp: Any) -> Any:

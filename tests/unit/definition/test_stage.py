@@ -355,7 +355,9 @@ class TestRefusing:
 
         assert "returns UntilRuns returns nothing else" in refusal(lambda: stage(either))
 
-    @pytest.mark.parametrize("wrong", ["", "Upper", "-a", "_a", "a b", "a/b", "a.b", "é", "a" * 101, "\u0430"], ids=ascii)
+    @pytest.mark.parametrize(
+        "wrong", ["", "Upper", "-a", "_a", "a b", "a/b", "a.b", "é", "a" * 101, "\u0430"], ids=ascii
+    )
     def test_ids_that_do_not_match(self, wrong: str) -> None:
         message = refusal(lambda: define_stage(id=wrong, execute=body))
 
