@@ -253,6 +253,10 @@ class WorkflowRuntime(RunControl):
         """Stop, and close every connection; the runtime can be used again."""
         self.stop()
         self._engines.close()
+        if self._app is not None:
+            from workflow_engine.worker.installation import get_installation  # noqa: PLC0415 - imported with the app
+
+            get_installation(self._app).engines.close()
         if self._own_dispatcher is not None:
             self._own_dispatcher.close()
         self._database.close()

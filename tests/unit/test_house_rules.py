@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,15 +149,50 @@ def test_reading_a_status_is_no_offence(innocent: str) -> None:
 
 
 def test_exports_are_what_all_names() -> None:
-    exported = getattr(workflow_engine, "__all__", [])
-    public = {
-        name
-        for name, value in vars(workflow_engine).items()
-        if not name.startswith("_") and name != "annotations" and not isinstance(value, ModuleType)
-    }
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    [for_checkers] = [node for node in tree.body if isinstance(node, ast.If)]
+    imported = [alias.name for node in for_checkers.body if isinstance(node, ast.ImportFrom) for alias in node.names]
 
-    assert set(exported) - {"__version__"} == public
-    assert len(exported) == len(set(exported)) <= MAX_EXPORTS
+    assert sorted(imported) == workflow_engine.__all__ == sorted(dir(workflow_engine))
+    assert len(workflow_engine.__all__) <= MAX_EXPORTS
+
+
+@pytest.mark.parametrize("name", workflow_engine.__all__)
+def test_every_export_is_found_where_type_checkers_look(name: str) -> None:
+    value = getattr(workflow_engine, name)
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    places = {
+        node.module: [alias.name for alias in node.names] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    }
+    [module] = [module for module, names in places.items() if name in names]
+    assert module is not None
+    assert getattr(importlib.import_module(module), name) is value
+
+
+def test_a_name_that_is_not_exported_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Databases'"):
+        _ = workflow_engine.Databases
+
+
+def test_importing_the_package_is_cheap() -> None:
+    heavy = "celery", "kombu", "redis", "sqlalchemy", "alembic", "pydantic"
+    check = f"import sys, workflow_engine; print([name for name in {heavy} if name in sys.modules])"
+
+    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_runtime_imports_celery_only_when_it_sends_something() -> None:
+    check = (
+        "import sys; from workflow_engine import WorkflowRuntime; r = WorkflowRuntime(database_url='sqlite://'); "
+        "r.list_runs(); r.close(); print('celery' in sys.modules)"
+    )
+
+    found = subprocess.run([sys.executable, "-W", "error", "-c", check], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "False"
 
 
 def test_no_file_is_longer_than_a_reader_likes() -> None:

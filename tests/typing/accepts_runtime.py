@@ -1,0 +1,45 @@
+"""What type checkers must infer of the facade."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, assert_type
+
+from pipelines import Document, Labels, Report, analysis, classify
+
+from workflow_engine import RunHandle, RunStatus, WorkflowExecutor, WorkflowRuntime, create_workflow_runtime
+from workflow_engine.definition import AnnotationKey, NoInput, StageContext, WorkflowBuilder, stage
+
+SCORE = AnnotationKey("review.score", int)
+
+
+@stage
+def tick(ctx: StageContext[NoInput]) -> int:
+    return ctx.attempt
+
+
+nightly = WorkflowBuilder("nightly").pipe(tick).build()
+both = WorkflowBuilder("both").parallel(tick, tick).build()
+
+runtime = WorkflowRuntime([analysis, nightly], database_url="sqlite://")
+assert_type(create_workflow_runtime(), WorkflowRuntime)
+
+run = runtime.create_run(analysis, Document(url="u"), priority=8, deadline=timedelta(hours=1))
+assert_type(run, RunHandle[Report])
+assert_type(run.wait(), Report)
+assert_type(run.output(), Report)
+assert_type(run.wait(timeout=timedelta(minutes=5)).labels, list[str])
+assert_type(run.status, RunStatus)
+assert_type(run.rerun(from_stage=classify), RunHandle[Report])
+assert_type(runtime.create_run(analysis, {"url": "u"}).wait(), Report)
+assert_type(runtime.create_run(nightly).wait(), int)
+assert_type(runtime.create_run("nightly"), RunHandle[Any])
+assert_type(runtime.rerun(run.id, from_stage="classify"), RunHandle[Any])
+assert_type(runtime.stage_output(run.id, classify), Labels)
+assert_type(runtime.stage_output(run.id, "classify"), Any)
+assert_type(runtime.output(run.id), Any)
+assert_type(WorkflowExecutor(analysis).execute(Document(url="u")), Report)
+assert_type(WorkflowExecutor(nightly, runtime=runtime).run, RunHandle[int])
+runtime.annotate(run.id, SCORE, 3)
+with runtime.start(concurrency=2) as started:
+    assert_type(started, WorkflowRuntime)
