@@ -66,7 +66,7 @@ def install(
 
     Args:
         app: The app; its broker carries the hints.
-        build_engine: Called once in each process that executes or sweeps.
+        build_engine: Makes a new engine at each call; called in each process that executes or sweeps, and closed there.
         settings: Name of the queue, and how often to sweep.
         options: What concerns worker processes; by default from the environment.
         stage_queues: Names of the queues that stages ask for; called when a worker starts.

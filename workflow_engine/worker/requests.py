@@ -37,7 +37,8 @@ def give_back(installation: Installation, pid: int) -> None:
     """Give what the ended process of this host held to others: reaped as a crash, or released if it was told to stop."""
     command = commands.release_worker if installation.stopping.is_set() else commands.reap_worker
     try:
-        count = command(installation.engines.get(), worker_id_prefix(pid))
+        with installation.engines.visit() as engine:
+            count = command(engine, worker_id_prefix(pid))
     except Exception as error:  # noqa: BLE001 - an optimisation: the leases run out anyway
         logger.warning("process %d ended; its stages wait until their leases run out (%s)", pid, error)
     else:

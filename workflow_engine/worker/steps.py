@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
+from celery.concurrency.prefork import TaskPool as PreforkPool
 from kombu import Exchange, Queue
 
 from workflow_engine.errors import ConfigurationError
@@ -49,6 +50,8 @@ class WorkflowStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Check the broker's keys, then begin to sweep."""
         check_lists(worker.app)
+        if isinstance(worker.pool, PreforkPool):
+            self._installation.engines.expect_forks()
         self._shutdown.watch(worker)
         if self._sweeper is not None:
             self._sweeper.start()

@@ -1,0 +1,67 @@
+"""Workflows of the worker tests; imported by the workers that they start, and by the tests themselves."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from workflow_engine.definition import Pending, PollContext, StageContext, Suspend, WorkflowBuilder, stage
+
+
+class Order(BaseModel):
+    number: int = 0
+    #: A named pipe: opening it for reading blocks until the test opens it for writing.
+    gate: str = ""
+    #: Every execution appends its process id here.
+    journal: str = ""
+
+
+class Ticket(BaseModel):
+    number: int
+
+
+def _note(journal: str) -> None:
+    with Path(journal).open("a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+@stage
+def double(ctx: StageContext[Order]) -> Order:
+    return Order(number=ctx.input.number * 2)
+
+
+def collect(ctx: PollContext[Ticket]) -> Order | Pending:
+    return Order(number=ctx.state.number + 1)
+
+
+@stage(poll=collect)
+def hand_in(ctx: StageContext[Order]) -> Suspend[Ticket]:
+    return Suspend(Ticket(number=ctx.input.number), poll_interval=timedelta(milliseconds=100))
+
+
+@stage
+def hold(ctx: StageContext[Order]) -> Order:
+    _note(ctx.input.journal)
+    Path(ctx.input.gate).read_bytes()
+    return ctx.input
+
+
+@stage
+def exhaust_memory(ctx: StageContext[Order]) -> Order:
+    raise MemoryError("no more")
+
+
+@stage(queue="printer")
+def use_printer(ctx: StageContext[Order]) -> Order:
+    return Order(number=ctx.input.number + 100)
+
+
+arithmetic = WorkflowBuilder("arithmetic", input=Order).pipe(double).pipe(hand_in).build()
+holding = WorkflowBuilder("holding", input=Order).pipe(hold).build()
+exhausting = WorkflowBuilder("exhausting", input=Order).pipe(exhaust_memory).build()
+printing = WorkflowBuilder("printing", input=Order).pipe(use_printer).build()
+
+workflows = [arithmetic, holding, exhausting, printing]
