@@ -5,19 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
 
-from workflow_engine.definition.schemas import NoConfig, Schema, describe_type
-from workflow_engine.definition.signatures import (
-    UNKNOWN,
-    BodySignature,
-    PollSignature,
-    check_callable,
-    is_assignable,
-    read_body,
-    read_poll,
-)
+from workflow_engine.definition.resolution import StageTypes, resolve_types
+from workflow_engine.definition.schemas import Schema
+from workflow_engine.definition.signatures import UNKNOWN, check_callable
 from workflow_engine.definition.stage import Stage, in_words
 from workflow_engine.errors import DefinitionError
 
@@ -36,7 +28,6 @@ O = TypeVar("O")  # noqa: E741 - an output
 C = TypeVar("C")
 S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
-R = TypeVar("R")
 
 
 class CommonOptions(TypedDict, total=False):
@@ -145,7 +136,7 @@ def stage(
     """
 
     def decorate(function: Callable[..., Any]) -> Stage[Any, Any]:
-        return _make_stage(function, poll, _Types(), dict(options))
+        return _make_stage(function, poll, StageTypes(), dict(options))
 
     return decorate if body is None else decorate(body)
 
@@ -196,7 +187,7 @@ def define_stage(
     Raises:
         DefinitionError: The annotations or options do not make a stage.
     """
-    types = _Types(_given(input), _given(output), _given(config))
+    types = StageTypes(_given(input), _given(output), _given(config))
     return _make_stage(execute, None, types, {"id": id, **options})
 
 
@@ -254,29 +245,8 @@ def define_async_batch_stage(
     Raises:
         DefinitionError: The annotations or options do not make a stage.
     """
-    types = _Types(_given(input), _given(output), _given(config), _given(state))
+    types = StageTypes(_given(input), _given(output), _given(config), _given(state))
     return _make_stage(execute, check, types, {"id": id, **options})
-
-
-@dataclass(frozen=True, slots=True)
-class _Nothing:
-    """Stands for annotations that were not readable and are not needed."""
-
-    input: Any = UNKNOWN
-    output: Any = UNKNOWN
-    config: Any = UNKNOWN
-    state: Any = UNKNOWN
-    awaits_runs: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Types:
-    """The types of a stage, as far as they were given explicitly."""
-
-    input: Any = UNKNOWN
-    output: Any = UNKNOWN
-    config: Any = UNKNOWN
-    state: Any = UNKNOWN
 
 
 def _given(tp: Any) -> Any:
@@ -284,14 +254,14 @@ def _given(tp: Any) -> Any:
 
 
 def _make_stage(
-    body: Callable[..., Any], poll: Callable[..., Any] | None, given: _Types, options: dict[str, Any]
+    body: Callable[..., Any], poll: Callable[..., Any] | None, given: StageTypes, options: dict[str, Any]
 ) -> Stage[Any, Any]:
     stage_id = options.pop("id", None)
     if stage_id is None:
         stage_id = getattr(body, "__name__", None) or repr(body)
     label = f'stage "{stage_id}"'
     check_callable(body, label)
-    types, awaits_runs = _resolve_types(body, poll, given, label)
+    types, awaits_runs = resolve_types(body, poll, given, label)
     return Stage(
         id=stage_id,
         name=options.pop("name", None) or in_words(stage_id),
@@ -306,78 +276,6 @@ def _make_stage(
         awaits_runs=awaits_runs,
         **_known_options(options, label),
     )
-
-
-def _resolve_types(
-    body: Callable[..., Any], poll: Callable[..., Any] | None, given: _Types, label: str
-) -> tuple[_Types, bool]:
-    """Combine explicit types with what the annotations say; the flag tells whether it suspends until runs end."""
-    is_complete = UNKNOWN not in (given.input, given.output) and (poll is None or given.state is not UNKNOWN)
-    body_says = _read(read_body, body, given, label, is_optional=is_complete)
-    known = _Types(
-        input=_first(given.input, body_says.input),
-        output=_first(given.output, body_says.output),
-        config=_first(given.config, body_says.config, NoConfig),
-        state=_first(given.state, body_says.state),
-    )
-    if poll is None:
-        return _without_poll(known, body_says, label), body_says.awaits_runs
-    poll_says = _read(read_poll, poll, given, label, is_optional=is_complete)
-    return _with_poll(known, poll_says, given, body_says, label), False
-
-
-def _read(
-    read: Callable[..., R], function: Callable[..., Any], given: _Types, label: str, *, is_optional: bool
-) -> R | _Nothing:
-    """Read annotations; where everything is given explicitly they may be missing or odd."""
-    try:
-        return read(function, label, needs_output=given.output is UNKNOWN)
-    except DefinitionError:
-        if is_optional:
-            return _Nothing()
-        raise
-
-
-def _without_poll(known: _Types, body_says: BodySignature | _Nothing, label: str) -> _Types:
-    if body_says.awaits_runs:
-        if body_says.output is not UNKNOWN:
-            raise DefinitionError(
-                f"{label}: a body that returns UntilRuns returns nothing else; annotate it -> UntilRuns"
-            )
-        return replace(known, output=_first(known.output, dict[str, Any]))
-    if known.state is not UNKNOWN:
-        raise DefinitionError(f"{label} returns Suspend but has no poll; pass poll=, a function of a PollContext")
-    return known
-
-
-def _with_poll(
-    known: _Types,
-    poll_says: PollSignature | _Nothing,
-    given: _Types,
-    body_says: BodySignature | _Nothing,
-    label: str,
-) -> _Types:
-    if body_says.awaits_runs:
-        raise DefinitionError(f"{label}: Suspend.until_runs is polled by the engine; remove poll=")
-    if known.state is UNKNOWN:
-        raise DefinitionError(
-            f"{label} has a poll but its body never returns Suspend; annotate it -> Suspend[BatchRef]"
-        )
-    output = _first(given.output, poll_says.output)
-    _check_fits(known.state, poll_says.state, f"{label} suspends with", "but its poll takes")
-    _check_fits(known.output, output, f"{label} returns", "but its poll returns")
-    if poll_says.config is not NoConfig:
-        _check_fits(known.config, poll_says.config, f"{label} has the config", "but its poll takes")
-    return replace(known, output=output)
-
-
-def _check_fits(given: Any, wanted: Any, this: str, that: str) -> None:
-    if UNKNOWN not in (given, wanted) and not is_assignable(given, wanted):
-        raise DefinitionError(f"{this} {describe_type(given)} {that} {describe_type(wanted)}")
-
-
-def _first(*types: Any) -> Any:
-    return next((tp for tp in types if tp is not UNKNOWN), UNKNOWN)
 
 
 def _schema(tp: Any, role: str, label: str) -> Schema[Any]:
