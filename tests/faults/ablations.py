@@ -1,0 +1,70 @@
+"""What a campaign looks like with one safeguard less: patches for the worker processes of a test, never for users.
+
+Each must make a campaign fail; one that does not would mean that the safeguard, or the campaign, is for show.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from workflow_engine.engine import finish, leases, sweep
+from workflow_engine.store import claims, moves_postgres
+from workflow_engine.worker import app as worker_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def remove_fence_check() -> None:
+    """A finish is accepted from anyone while the stage runs, whoever claimed it last."""
+
+    def is_ours(run: Any, stage: Any, _claim: Any) -> bool:
+        return bool(stage.lease_id is not None and stage.is_live and run.is_live)
+
+    finish._is_ours = is_ours
+    _edit_statement("_COMPLETE", "s.id = :stage_run_id AND s.fence = :fence AND", "s.id = :stage_run_id AND")
+
+
+def remove_heartbeat() -> None:
+    """Nobody renews a lease."""
+    leases.LeaseKeeper.renew = lambda _self: None  # type: ignore[method-assign]
+
+
+def remove_reaping() -> None:
+    """Expired leases stay expired."""
+    sweep.reap_expired = lambda _engine: 0
+
+
+def remove_redispatch() -> None:
+    """Lost messages stay lost."""
+    sweep.redispatch_due = lambda _engine: 0
+
+
+def remove_status_guard() -> None:
+    """A claim takes what its message names, whether or not it waits."""
+    _edit_statement("_CLAIM", "AND s.status = 'PENDING' AND", "AND s.status IN ('PENDING', 'RUNNING') AND")
+    claims._may_be_claimed = lambda *_: False
+
+
+def remove_message_guards() -> None:
+    """Malformed entries reach kombu."""
+    worker_app.guard_connections = lambda _app: None
+
+
+def _edit_statement(name: str, old: str, new: str) -> None:
+    statement = str(getattr(moves_postgres, name).text)
+    if statement.count(old) != 1:
+        raise AssertionError(f"{name} does not hold {old!r} once: the ablation has to follow the code")
+    setattr(moves_postgres, name, text(statement.replace(old, new)))
+
+
+ABLATIONS: dict[str, Callable[[], None]] = {
+    "fence": remove_fence_check,
+    "heartbeat": remove_heartbeat,
+    "reap": remove_reaping,
+    "redispatch": remove_redispatch,
+    "status": remove_status_guard,
+    "messages": remove_message_guards,
+}
