@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kombu import Connection
 
 #: Seconds that connecting to, or an answer of, the broker may take before the attempt is given up.
-TIMEOUT_SECONDS: Final = 2.0
+TIMEOUT_SECONDS: Final = 1.0
 
 #: Over whatever the app configured: a broker that does not answer must not hold up a completion.
 LINK_OPTIONS: Final[dict[str, Any]] = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workflow_engine import engine as commands
 from workflow_engine.errors import DatabaseUnavailableError
-from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP, control_queue
+from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -46,12 +46,7 @@ def register_tasks(app: Celery, installation: Installation) -> None:
     def execute_stage(stage_run_id: str, dispatch_number: int) -> str:
         return perform_stage(installation, stage_run_id, dispatch_number)
 
-    @app.task(
-        name=SWEEP,
-        Strategy="workflow_engine.worker.guards:sweep_strategy",
-        queue=control_queue(installation.settings.queue),
-        **TASK_OPTIONS,
-    )
+    @app.task(name=SWEEP, Strategy="workflow_engine.worker.guards:sweep_strategy", **TASK_OPTIONS)
     def sweep() -> str:
         return perform_sweep(installation)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pipelines
 from celery import Celery
@@ -18,5 +19,4 @@ install_workflows(app, Settings.load(), as_registry(pipelines.workflows))
 
 @app.task
 def note_sale(path: str) -> None:
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("sold\n")
+    Path(path).write_text("sold", encoding="utf-8")

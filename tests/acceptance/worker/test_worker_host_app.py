@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 
-
 def test_a_worker_of_the_teams_app_runs_its_tasks_and_our_stages(world: Any, tmp_path: Path) -> None:
     world.start_worker(app="shop")
     sales = tmp_path / "sales"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from typing import Any
 from uuid import uuid4
 
@@ -68,7 +67,7 @@ CORPUS: dict[str, bytes] = {
     "04 a list": b"[1, 2]",
     "05 a number": b"42",
     "06 binary": bytes(range(256)),
-    "07 body not base64": envelope(body="%%%not-base64%%%", raw=b"").replace(b'"body": ""', b'"body": "%"'),
+    "07 body not base64": envelope(raw=b"").replace(b'"body": ""', b'"body": "A"'),
     "08 nested 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
     "08b an object nested 100,000 deep": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "09 payload is an object": envelope({"a": 1}),
@@ -99,7 +98,7 @@ CORPUS: dict[str, bytes] = {
     "23e without a body": envelope(drop=("body",)),
     "23f without an id": envelope(headers={"id": None}),
     "24a an unknown stage run": hint(UNKNOWN, 1),
-    "24b a dispatch number that is true": hint(UNKNOWN, True),  # noqa: FBT003 - that is the case
+    "24b a dispatch number that is true": hint(UNKNOWN, True),
     "24c a negative dispatch number": hint(UNKNOWN, -1),
     "24d a dispatch number beyond 64 bits": hint(UNKNOWN, 2**70),
     "24e SQL": hint("'; DROP TABLE workflow_runs; --", 1),

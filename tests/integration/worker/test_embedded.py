@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from workflow_engine.errors import ConfigurationError
+from workflow_engine.lifecycle import RunStatus
+
+
+def names_of_threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+@pytest.fixture(params=["memory", "redis"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    if request.param == "memory":
+        return "memory://"
+    url: str = request.getfixturevalue("redis_url")
+    return url
+
+
+def test_an_embedded_worker_runs_what_is_dispatched(embed: Any, broker_url: str) -> None:
+    embedding = embed(broker_url, concurrency=4)
+    embedding.worker.start()
+
+    run_ids = [embedding.create_run(number) for number in range(20)]
+
+    embedding.wait_for(*run_ids)
+
+
+def test_runs_that_were_created_before_it_started_are_run_too(embed: Any, broker_url: str) -> None:
+    embedding = embed(broker_url)
+    run_id = embedding.create_run(1)
+
+    embedding.worker.start()
+
+    embedding.wait_for(run_id)
+
+
+def test_more_important_runs_overtake_and_equals_keep_their_order(embed: Any, broker_url: str, script: Any) -> None:
+    embedding = embed(broker_url, concurrency=1)
+    run_ids = [embedding.create_run(number, priority=number // 10) for number in (12, 11, 52, 51, 102, 101, 1)]
+
+    embedding.worker.start()
+
+    embedding.wait_for(*run_ids)
+    assert script.executed == [102, 101, 52, 51, 12, 11, 1]
+
+
+def test_it_starts_within_a_second_and_stops_without_leaving_a_thread(embed: Any) -> None:
+    before = names_of_threads()
+    embedding = embed()
+    started = time.monotonic()
+
+    embedding.worker.start()
+
+    assert time.monotonic() - started < 1
+    run_id = embedding.create_run(1)
+    embedding.wait_for(run_id)
+    embedding.close()
+    assert names_of_threads() <= before
+
+
+def test_stopping_waits_for_running_stages(embed: Any, script: Any) -> None:
+    script.gate.clear()
+    embedding = embed()
+    embedding.worker.start()
+    run_id = embedding.create_run(1)
+    assert script.entered.wait(10)
+    threading.Timer(0.2, script.gate.set).start()
+
+    all_ended = embedding.worker.stop()
+
+    assert all_ended
+    assert embedding.status(run_id) is RunStatus.COMPLETED
+
+
+def test_stopping_waits_no_longer_than_its_grace(embed: Any, script: Any) -> None:
+    script.gate.clear()
+    embedding = embed()
+    embedding.worker.start()
+    embedding.create_run(1)
+    assert script.entered.wait(10)
+
+    all_ended = embedding.worker.stop(timedelta(milliseconds=50))
+
+    assert not all_ended
+    script.gate.set()
+    assert embedding.worker.stop()
+
+
+def test_it_can_be_started_again(embed: Any) -> None:
+    embedding = embed()
+    embedding.worker.start()
+    embedding.worker.stop()
+
+    embedding.worker.start()
+
+    embedding.wait_for(embedding.create_run(1))
+
+
+def test_it_cannot_be_started_twice(embed: Any) -> None:
+    embedding = embed()
+    embedding.worker.start()
+
+    with pytest.raises(ConfigurationError, match="runs already"):
+        embedding.worker.start()
+
+
+def test_two_apps_in_one_process_keep_out_of_each_others_way(embed: Any) -> None:
+    one, other = embed(queue="one"), embed(queue="other")
+    one.worker.start()
+    other.worker.start()
+    first, second = one.create_run(1), other.create_run(2)
+    one.wait_for(first)
+    other.wait_for(second)
+
+    one.worker.stop()
+
+    other.wait_for(other.create_run(3))
+
+
+def test_logging_and_signals_of_the_process_are_left_alone(embed: Any) -> None:
+    def look() -> Any:
+        root = logging.getLogger()
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+        return list(root.handlers), root.level, [signal.getsignal(number) for number in numbers]
+
+    before = look()
+    embedding = embed()
+
+    embedding.worker.start()
+
+    assert look() == before
+    embedding.worker.stop()
+    assert look() == before
+
+
+def test_it_sweeps_by_itself_when_told_so(embed: Any) -> None:
+    embedding = embed(sweep_in_workers="always")
+    run_id = embedding.create_run(1)
+    with embedding.dispatcher._link.channel() as channel:
+        channel.queue_purge(embedding.settings.queue)  # the message is lost: only a sweep finds the run again
+    embedding.engine.database.transact(lambda tx: tx.exec_driver_sql("UPDATE workflow_stages SET dispatched_at = 0"))
+
+    embedding.worker.start()
+
+    embedding.wait_for(run_id)
+
+
+def test_a_broker_that_is_down_is_told_by_start(embed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding = embed()
+
+    monkeypatch.setattr(embedding.worker, "_build", Broken)
+
+    with pytest.raises(ConfigurationError, match="does not start"):
+        embedding.worker.start()
+
+
+class Broken:
+    """A controller whose first step fails."""
+
+    def __init__(self) -> None:
+        self.blueprint = self
+
+    def start(self, _: object) -> None:
+        raise OSError("no broker")
+
+    def stop(self, _: object) -> None:
+        """Nothing was started."""
+
+    def signal_consumer_close(self) -> None:
+        """There is no consumer."""

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from celery import Celery
+from kombu.message import Message
+
+from workflow_engine.store.records import Hint
+from workflow_engine.worker import messages
+from workflow_engine.worker.guards import find_message_problem, find_stage_problem
+
+HINT = Hint(
+    stage_run_id="01890000-0000-7000-8000-00000000abcd",
+    dispatch_number=3,
+    run_id="01890000-0000-7000-8000-00000000ef01",
+    stage_id="extract",
+    queue="workflow",
+    priority=5,
+)
+
+
+def test_the_task_id_tells_run_stage_and_dispatch() -> None:
+    assert messages.task_id(HINT) == "01890000-0000-7000-8000-00000000ef01/extract/3-00abcd"
+
+
+def test_task_ids_of_two_stage_runs_of_one_stage_differ() -> None:
+    rerun = replace(HINT, stage_run_id="01890000-0000-7000-8000-000000001234")
+
+    assert messages.task_id(rerun) != messages.task_id(HINT)
+
+
+def test_monitors_are_shown_the_stage_and_the_run() -> None:
+    headers = messages.headers(HINT)
+
+    assert headers["argsrepr"] == "stage extract of run 01890000-0000-7000-8000-00000000ef01"
+
+
+def test_nothing_expires_or_waits_at_the_broker() -> None:
+    assert not {"eta", "expires"} & set(messages.headers(HINT))
+    assert "expiration" not in messages.publish_options(HINT)
+
+
+def test_our_own_messages_pass_our_own_guard() -> None:
+    options = messages.publish_options(HINT)
+    message = Message(
+        body=messages.body(HINT).encode(),
+        content_type=options["content_type"],
+        content_encoding=options["content_encoding"],
+        headers=options["headers"],
+    )
+
+    assert find_message_problem(message, find_stage_problem) is None
+
+
+def test_the_headers_are_among_those_that_celery_itself_sends() -> None:
+    theirs = Celery(set_as_current=False).amqp.as_task_v2("id", "task").headers
+
+    assert set(messages.headers(HINT)) <= set(theirs)

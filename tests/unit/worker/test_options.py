@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from workflow_engine.errors import ConfigurationError
+from workflow_engine.worker.options import SweepInWorkers, WorkerOptions
+
+
+def test_the_default_grace_ends_before_kubernetes_kills() -> None:
+    assert WorkerOptions.load().shutdown_grace < timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7", 7), ("PT7S", 7), ("0", 0), ("1.5", 1.5)])
+def test_the_environment_may_say_seconds_or_iso_8601(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float
+) -> None:
+    monkeypatch.setenv("WORKFLOW_ENGINE_SHUTDOWN_GRACE", text)
+
+    assert WorkerOptions.load().shutdown_grace == timedelta(seconds=seconds)
+
+
+def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKFLOW_ENGINE_SWEEP_IN_WORKERS", "always")
+
+    assert WorkerOptions.load(sweep_in_workers="never").sweep_in_workers is SweepInWorkers.NEVER
+    assert WorkerOptions.load(sweep_in_workers=None).sweep_in_workers is SweepInWorkers.ALWAYS
+
+
+def test_an_option_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="shutdown_grace"):
+        WorkerOptions.load(shutdown_grace=timedelta(seconds=-1))
