@@ -26,9 +26,10 @@ class Redactor:
     def __init__(self, words: Sequence[str]) -> None:
         self._names = re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
         # key=value, key: value, "key": "value", Authorization: Bearer value; a bare number is no secret.
+        # Each word is looked at once and as a whole, (?>…) and ++, so that the time grows with the text and no faster.
         self._pairs = (
             re.compile(
-                rf"""(?ix) ( [\w-]*(?:{"|".join(map(re.escape, words))})[\w-]* ["']? \s* [=:] \s* ["']? (?:bearer\s+|basic\s+)? )
+                rf"""(?ix) ( (?<![\w-]) (?>(?=[\w-]*?(?:{"|".join(map(re.escape, words))}))[\w-]++) ["']? \s*+ [=:] \s*+ ["']? (?:bearer\s+|basic\s+)? )
                      (?! \d+ (?:\W|$) | \[redacted\] ) ( [^\s"',;&}}\)]+ )"""
             )
             if words
