@@ -39,7 +39,8 @@ def run_cleanup(engine: Engine, stage_run_id: str) -> bool:
     if taken is None:
         return False
     claim, attempts = taken
-    delay = _clean_up(engine, claim, attempts)
+    # A hook that takes its workers down never gets to say that it failed.
+    delay = _clean_up(engine, claim, attempts) if attempts <= _MOST_ATTEMPTS else _BACKOFF
     if delay is not None and attempts >= _MOST_ATTEMPTS:
         logger.error("on_cancel of stage %s of run %s is given up", claim.stage_id, claim.run_id)
         delay = None
@@ -50,13 +51,13 @@ def run_cleanup(engine: Engine, stage_run_id: str) -> bool:
 
 def _clean_up(engine: Engine, claim: Claim, attempts: int) -> timedelta | None:
     """Call the hook; return after which time it should be called again, None for never."""
-    workflow = engine.registry.find(claim.workflow_id)
-    if workflow is None:
-        return _BACKOFF  # another worker may know it
-    stage = workflow.find_stage(claim.stage_id)
-    if stage is None or stage.on_cancel is None:
-        return None
     try:
+        workflow = engine.registry.find(claim.workflow_id)
+        if workflow is None:
+            return _BACKOFF  # another worker may know it
+        stage = workflow.find_stage(claim.stage_id)
+        if stage is None or stage.on_cancel is None:
+            return None
         _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + attempts - 1))
     except BaseException as error:  # noqa: BLE001 - whatever the hook raises, the worker goes on
         logger.warning("on_cancel of stage %s of run %s failed: %r", claim.stage_id, claim.run_id, error)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import instant_to_ms, to_milliseconds
+from workflow_engine.definition.checks import check_duration
 from workflow_engine.engine.plans import new_group
 from workflow_engine.errors import IdempotencyConflictError, InvalidDataError, InvalidPriorityError
 from workflow_engine.events import EventType
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LOWEST_PRIORITY, DEFAULT_PRIORITY, HIGHEST_PRIORITY = 0, 5, 10
 _LONGEST_KEY = 255
+_LONGEST_METADATA_KEY = 200
 #: Values of metadata that runs can be searched by are scalars of at most so many characters of JSON.
 _LONGEST_SEARCHABLE = 255
 
@@ -114,6 +116,8 @@ def _columns(
         max_bytes=settings.max_payload_bytes,
     )
     deadline = request.deadline if request.deadline is not None else workflow.deadline
+    if isinstance(deadline, timedelta):
+        _check_deadline(deadline)
     values = {
         "id": new_id(),
         "workflow_id": workflow.id,
@@ -127,7 +131,7 @@ def _columns(
         "metadata": _metadata_text(request.metadata, settings.max_metadata_bytes),
         "idempotency_key": _key(request.idempotency_key),
         "request_fingerprint": _fingerprint(workflow.id, input_text, config),
-        "deadline_at": _instant(deadline, "deadline") if isinstance(deadline, datetime) else None,
+        "deadline_at": None if isinstance(deadline, timedelta) else _instant(deadline, "deadline"),
         "parent_run_id": request.parent_run_id,
         "parent_stage_run_id": request.parent_stage_run_id,
     }
@@ -164,10 +168,11 @@ def check_priority(priority: object) -> int:
 def _metadata_text(metadata: object, max_bytes: int) -> str:
     if not isinstance(metadata, Mapping):
         raise InvalidDataError("metadata", [f"must be a mapping, got {type(metadata).__name__}"])
-    long = [key for key in metadata if not isinstance(key, str) or not 0 < len(key) <= 200]  # noqa: PLR2004 - column
+    long = [key for key in metadata if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_METADATA_KEY]
     if long:
         raise InvalidDataError(
-            "metadata", [f"key {str(key)[:60]!r} must be a text of 1 to 200 characters" for key in long]
+            "metadata",
+            [f"key {str(key)[:60]!r} must be a text of 1 to {_LONGEST_METADATA_KEY} characters" for key in long],
         )
     return encode_json(dict(metadata), what="metadata", max_bytes=max_bytes)
 
@@ -179,7 +184,8 @@ def _searchable(metadata: Mapping[str, Any]) -> dict[str, str]:
         for key, value in metadata.items()
         if value is None or isinstance(value, str | int | float | bool)
     }
-    return {clean_text(key): text for key, text in texts.items() if len(text) <= _LONGEST_SEARCHABLE}
+    storable = {clean_text(key): text for key, text in texts.items() if len(text) <= _LONGEST_SEARCHABLE}
+    return {key: text for key, text in storable.items() if len(key) <= _LONGEST_METADATA_KEY}
 
 
 def _key(key: object) -> str | None:
@@ -199,6 +205,13 @@ def _instant(instant: object, name: str) -> int | None:
         return instant_to_ms(instant)
     except ValueError as error:
         raise InvalidDataError(name, [str(error)]) from None
+
+
+def _check_deadline(deadline: timedelta) -> None:
+    try:
+        check_duration("deadline", deadline)
+    except ValueError as error:
+        raise InvalidDataError("deadline", [str(error)]) from None
 
 
 def _fingerprint(*texts: str) -> str:

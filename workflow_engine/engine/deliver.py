@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from workflow_engine.definition import Plan
 from workflow_engine.engine.advance import fail_stage_run, settle
 from workflow_engine.engine.calls import output_of
 from workflow_engine.engine.finish import complete_stage_run
 from workflow_engine.engine.units import with_run
 from workflow_engine.errors import ErrorCode, RunStateError, StageNotFoundError
+from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import StageStatus
+from workflow_engine.store.attempts import was_pushed
 from workflow_engine.store.records import AttemptOutcome, StageFailure
 from workflow_engine.store.runs import read_workflow_id
 
@@ -65,27 +68,35 @@ def fail_stage(engine: Engine, key: StageKey, error: str) -> bool:
 
 
 def _report(engine: Engine, key: StageKey, outcome: AttemptOutcome, act: Callable[[LockedRun, StageRow], None]) -> bool:
+    nonce = new_id()
+
     def report(run: LockedRun) -> bool:
         row = _find(run, key)
-        if row.status.is_terminal or not run.is_live or not row.is_live:
+        if row is not None and (row.status.is_terminal or not row.is_live):
+            return was_pushed(run.tx, row.id, nonce)  # by this call, if the answer to its commit was lost
+        if not run.is_live:
             return False
-        if row.status is StageStatus.PENDING:
+        if row is None or row.status is StageStatus.PENDING:
             raise RunStateError(
                 f'Stage "{key.stage_id}" of run {run.id} has not started; there is nothing to report yet'
             )
         run.close_attempt(row.id, row.fence, AttemptOutcome.CANCELLED)
-        run.record_push(row, outcome, _ACTOR)
+        run.record_push(row, outcome, actor=_ACTOR, nonce=nonce)
         act(run, row)
         return True
 
     return with_run(engine, key.run_id, report)
 
 
-def _find(run: LockedRun, key: StageKey) -> StageRow:
+def _find(run: LockedRun, key: StageKey) -> StageRow | None:
+    """Return the stage run, or None where the run has not come to that stage yet."""
     if key.stage_run_id is not None:
         row = run.stage_run(key.stage_run_id)
+        is_known = row is not None and row.stage_id == key.stage_id
     else:
         row = next((row for row in run.live_stage_runs() if row.stage_id == key.stage_id), None)
-    if row is None:
+        groups = Plan.from_json(run.row["plan"]).groups
+        is_known = row is not None or any(stage.id == key.stage_id for group in groups for stage in group)
+    if not is_known:
         raise StageNotFoundError(key.stage_id, run.row["workflow_id"])
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from workflow_engine.clock import instant_to_ms
 from workflow_engine.definition import StoredOutput
 from workflow_engine.engine.units import with_stage_run
 from workflow_engine.events import EventType
-from workflow_engine.payload import encode_json
+from workflow_engine.payload import decode_json, encode_json
 from workflow_engine.store import artifacts
 from workflow_engine.store.claims import read_outputs
 from workflow_engine.store.leases import is_held
@@ -32,6 +33,9 @@ _FREE_PROGRESS = 20
 #: ``ctx.cancelled`` asks the database at most this often.
 _SECONDS_BETWEEN_CHECKS = 1.0
 _NANOS = Decimal(1_000_000_000)
+#: More in one attempt is a mistake, and many of them would leave the range of a column.
+_MOST_COST = Decimal(100_000_000)
+_MOST_TOKENS = 10**15
 
 
 class Effects:
@@ -48,20 +52,24 @@ class Effects:
         self._annotations: list[NewAnnotation] = []
         self._cost = Decimal(0)
         self._tokens = 0
-        self._metrics: dict[str, float] = {}
+        self._metrics: dict[str, float] = decode_json(claim.metrics)
+        self._has_new_metrics = False
         self._progress_count = 0
         self._last_progress = 0.0
+        self._last_fraction = 0.0
         self._last_check = engine.clock.monotonic()
 
     def output_of(self, stage_id: str) -> StoredOutput:
-        """Return what is recorded of a stage of this run; asked of the database once."""
+        """Return what is recorded of a stage of an earlier group; asked of the database once."""
         with self._lock:
             if stage_id not in self._outputs:
                 found = self._engine.database.read(
                     lambda tx: read_outputs(tx, self._claim.run_id, stage_ids=[stage_id])
                 ).get(stage_id)
+                # A sibling's output may be there or not by chance, and would make a retry differ from the first try.
+                is_earlier = found is not None and found.execution_group < self._claim.execution_group
                 self._outputs[stage_id] = (
-                    StoredOutput(found.status, found.payload) if found else StoredOutput(None, None)
+                    StoredOutput(found.status, found.payload) if found and is_earlier else StoredOutput(None, None)
                 )
             return self._outputs[stage_id]
 
@@ -92,9 +100,11 @@ class Effects:
         now = self._engine.clock.monotonic()
         with self._lock:
             self._progress_count += 1
-            if self._progress_count > _FREE_PROGRESS and fraction < 1 and now - self._last_progress < 1:
+            is_end = fraction == 1 and self._last_fraction != 1
+            if self._progress_count > _FREE_PROGRESS and not is_end and now - self._last_progress < 1:
                 return
             self._last_progress = now
+            self._last_fraction = fraction
         payload = self._engine.redactor.value({"fraction": fraction, "message": message, "details": dict(details)})
 
         def act(run: LockedRun, stage: StageRow) -> None:
@@ -122,12 +132,17 @@ class Effects:
             self._annotations.append(NewAnnotation(key, text))
 
     def report(self, cost: Decimal, tokens: int, metrics: Mapping[str, float]) -> None:
-        """Add to cost, tokens and metrics."""
+        """Add to cost, tokens and metrics; raises ValueError, having added nothing, where no column could hold the sum."""
         with self._lock:
+            sums = {name: self._metrics.get(name, 0.0) + value for name, value in metrics.items()}
+            if self._cost + cost > _MOST_COST or self._tokens + tokens > _MOST_TOKENS:
+                raise ValueError(f"an attempt reports a cost of at most {_MOST_COST} and {_MOST_TOKENS} tokens")
+            if not all(map(math.isfinite, sums.values())):
+                raise ValueError(f"metrics must stay finite, got {sums}")
             self._cost += cost
             self._tokens += tokens
-            for name, value in metrics.items():
-                self._metrics[name] = self._metrics.get(name, 0.0) + value
+            self._metrics |= sums
+            self._has_new_metrics = self._has_new_metrics or bool(sums)
 
     def save_artifact(self, key: str, payload: str, *, shared: bool) -> None:
         """Store an artifact, if the lease is still held."""
@@ -154,7 +169,7 @@ class Effects:
             report = Report(
                 cost_nanos=int((self._cost * _NANOS).to_integral_value()),
                 tokens=self._tokens,
-                metrics=encode_json(self._metrics, what="metrics") if self._metrics else None,
+                metrics=encode_json(self._metrics, what="metrics") if self._has_new_metrics else None,
                 logs=tuple(self._lines),
                 annotations=tuple(self._annotations),
             )

@@ -17,14 +17,15 @@ from workflow_engine.engine.finish import finish
 from workflow_engine.engine.inputs import resolve_input
 from workflow_engine.engine.outcomes import (
     Completed,
+    Failed,
     Mismatched,
     Skipped,
     decide_error,
 )
 from workflow_engine.engine.poll_stage import poll
-from workflow_engine.errors import DefinitionError, ErrorCode
+from workflow_engine.errors import DatabaseUnavailableError, DefinitionError, ErrorCode
 from workflow_engine.store.claims import ClaimRequest, claim
-from workflow_engine.store.records import ClaimKind
+from workflow_engine.store.records import ClaimKind, Report
 
 if TYPE_CHECKING:
     from workflow_engine.definition import Stage, Workflow
@@ -75,14 +76,25 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
     with engine.keeper.hold(taken.lease, started) as held:
         effects = Effects(engine, taken, held)
         outcome = _perform(engine, taken, effects, held)
-        accepted = finish(engine, taken, outcome, effects.take_report())
+        try:
+            accepted = finish(engine, taken, outcome, effects.take_report())
+        except DatabaseUnavailableError:
+            raise
+        except Exception as error:
+            # Left alone, the lease would run out and the same would happen again until WORKER_LOST hides the cause.
+            logger.exception("the outcome of stage %s of run %s cannot be recorded", taken.stage_id, taken.run_id)
+            outcome = Failed(describe(error, engine.redactor))
+            accepted = finish(engine, taken, outcome, Report())
     result = type(outcome).__name__.lower() if accepted else DISCARDED
     logger.info("stage %s of run %s: %s (attempt %d)", taken.stage_id, taken.run_id, result, taken.attempt)
     return Performed(result, taken.run_id, taken.stage_id, taken.attempt)
 
 
 def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) -> Outcome:
-    workflow = engine.registry.find(taken.workflow_id)
+    try:
+        workflow = engine.registry.find(taken.workflow_id)
+    except Exception as error:  # noqa: BLE001 - a registry of the user's
+        return Mismatched(describe(error, engine.redactor, ErrorCode.DEFINITION_MISMATCH))
     stage = workflow.find_stage(taken.stage_id) if workflow else None
     if workflow is None or stage is None:
         return _mismatch(engine, taken, workflow)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run
 from workflow_engine.engine.units import with_run, with_stage_run
@@ -40,7 +40,7 @@ def expire_queued(engine: Engine) -> int:
     """Fail stage runs that nobody took within their ``queue_timeout``; return how many."""
 
     def act(run: LockedRun, stage: StageRow) -> bool:
-        if stage.status is not StageStatus.PENDING or stage.attempt > 0 or not stage.is_live:
+        if stage.status is not StageStatus.PENDING or stage.fence > 0 or not stage.is_live:
             return False
         problem = f'No worker took stage "{stage.stage_id}" from queue "{stage.queue}" within its queue_timeout'
         failure = StageFailure(ErrorCode.QUEUE_TIMEOUT, "QueueTimeout", problem)
@@ -59,12 +59,10 @@ def expire_runs(engine: Engine) -> int:
             return False
         for stage in run.active_stage_runs():
             cancel_stage_run(run, stage)
-        run.move(
-            RunMove.FAIL,
-            EventType.RUN_FAILED,
-            error_code=ErrorCode.DEADLINE.value,
-            error_message="The run passed its deadline",
-        )
+        cause: dict[str, Any] = {}
+        if run.failed == 0:  # else the stage that failed, while its siblings went on, is the cause
+            cause = {"error_code": ErrorCode.DEADLINE.value, "error_message": "The run passed its deadline"}
+        run.move(RunMove.FAIL, EventType.RUN_FAILED, **cause)
         return True
 
     found = engine.database.read(lambda tx: overdue_runs(tx, engine.settings.sweep_batch))

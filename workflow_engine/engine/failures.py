@@ -32,12 +32,12 @@ def _code_of(error: BaseException) -> ErrorCode:
 def _message_of(error: BaseException) -> str:
     try:
         return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001 - an exception whose __str__ raises
+    except BaseException:  # noqa: BLE001 - an exception whose __str__ raises
         return f"{type(error).__name__} (its message cannot be shown)"
 
 
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - an exception whose __str__ raises
+    except BaseException:  # noqa: BLE001 - an exception whose __str__ raises
         return "".join(traceback.format_tb(error.__traceback__))

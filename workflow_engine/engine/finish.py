@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.definition import Plan
 from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run, is_draining, settle
-from workflow_engine.engine.outcomes import Completed, Failed, NotReady, Retrying, Skipped, Suspended
+from workflow_engine.engine.outcomes import Completed, Failed, Mismatched, NotReady, Retrying, Skipped, Suspended
 from workflow_engine.engine.plans import new_group
 from workflow_engine.engine.release import release_mismatched
 from workflow_engine.engine.units import wake_parent, with_stage_run
@@ -51,13 +51,14 @@ def finish(engine: Engine, claim: Claim, outcome: Outcome, report: Report) -> bo
         write_annotations(run.tx, claim, report, run.now)
         return True
 
-    accepted = bool(with_stage_run(engine, claim.stage_run_id, act))
+    accepted = with_stage_run(engine, claim.stage_run_id, act)
     if not accepted:
         logger.warning(
             "result of %s discarded: lease lost (run %s, fence %d)", claim.stage_id, claim.run_id, claim.fence
         )
+    if accepted is False:  # None: the run was cancelled, and deleted since
         engine.database.transact(lambda tx: write_log_lines(tx, claim, report.logs))
-    return accepted
+    return bool(accepted)
 
 
 def _finish_fast(engine: Engine, claim: Claim, outcome: Outcome, report: Report) -> bool:
@@ -96,6 +97,10 @@ def _is_ours(run: LockedRun, stage: StageRow, claim: Claim) -> bool:
 
 
 def _write(engine: Engine, run: LockedRun, stage: StageRow, outcome: Outcome, columns: dict[str, Any]) -> None:
+    if isinstance(outcome, Mismatched):
+        release_mismatched(engine, run, stage, outcome)
+        return
+    columns["mismatch_since"] = None  # this worker's definitions fit
     if isinstance(outcome, Completed):
         complete_stage_run(run, stage, outcome.payload, **columns)
         settle(run, engine.settings)
@@ -111,10 +116,8 @@ def _write(engine: Engine, run: LockedRun, stage: StageRow, outcome: Outcome, co
         _retry(engine, run, stage, outcome, columns)
     elif isinstance(outcome, Suspended):
         _suspend(engine, run, stage, outcome, columns)
-    elif isinstance(outcome, NotReady):
-        _not_ready(run, stage, outcome, columns)
     else:
-        release_mismatched(engine, run, stage, outcome)
+        _not_ready(run, stage, outcome, columns)
 
 
 def complete_stage_run(
@@ -122,7 +125,7 @@ def complete_stage_run(
 ) -> None:
     """Record an output and close the attempt; the caller settles the run."""
     output_id = write_output(run, stage.stage_id, payload)
-    run.move_stage(StageMove.COMPLETE, stage, new_fence=new_fence, output_id=output_id, mismatch_since=None, **columns)
+    run.move_stage(StageMove.COMPLETE, stage, new_fence=new_fence, output_id=output_id, **columns)
     run.close_attempt(stage.id, stage.fence, AttemptOutcome.COMPLETED)
     run.record(EventType.STAGE_COMPLETED, stage.stage_id, attempt=stage.attempt)
 

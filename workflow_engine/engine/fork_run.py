@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workflow_engine.engine.create_run import CreatedRun
+from workflow_engine.clock import to_milliseconds
+from workflow_engine.engine.create_run import CreatedRun, check_priority
 from workflow_engine.engine.plans import new_group
-from workflow_engine.engine.rerun_run import group_to_rerun, input_group_of
+from workflow_engine.engine.rerun_run import group_to_rerun, input_group_of, places_before
 from workflow_engine.errors import RunNotFoundError
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
@@ -35,7 +36,7 @@ def fork_run(
 
     Raises:
         RunNotFoundError, WorkflowNotFoundError, StageNotFoundError: As the names say.
-        InvalidDataError: The merged config is not valid; nothing was written.
+        InvalidRequestError: The merged config, or the priority, is not valid; nothing was written.
         RerunRefusedError: The earlier run has no complete groups before that stage.
     """
     fork_id = new_id()
@@ -54,15 +55,19 @@ def fork_run(
             "id": fork_id,
             "plan": plan.to_json(),
             "config": encode_json(merged, what="config", max_bytes=engine.settings.max_payload_bytes),
-            "priority": source.row["priority"] if priority is None else priority,
+            "priority": source.row["priority"] if priority is None else check_priority(priority),
             "forked_from": run_id,
         }
         fork = LockedRun.insert(tx, values)
         if fork is None:
             return None  # an earlier try of this call took effect
         copy_metadata(tx, run_id, fork_id)
-        fork.share_outputs(stage_runs_to_share(tx, run_id, before_group=group))
-        fork.set(input_group=input_group_of(live, group))
+        places = places_before(plan, group)
+        shared = [row for row in live if places.get(row.stage_id) == row.execution_group]
+        fork.share_outputs(stage_runs_to_share(tx, [row.id for row in shared]))
+        fork.set(input_group=input_group_of(shared, group))
+        if workflow.deadline is not None:
+            fork.set(deadline_at=fork.now + to_milliseconds(workflow.deadline))
         fork.record(EventType.RUN_CREATED, forked_from=run_id, from_stage=from_stage)
         fork.add_group(group, new_group(plan, group, priority=values["priority"], settings=engine.settings))
         fork.save()

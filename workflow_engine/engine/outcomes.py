@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import UntilRuns
+from workflow_engine.definition.checks import LONGEST_WAIT
 from workflow_engine.errors import RetryAfter, StageTimeout
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def decide_error(
     if failures >= claim.max_attempts:
         return Failed(failure)
     if isinstance(error, RetryAfter):
-        return Retrying(failure, to_milliseconds(error.delay))
+        return Retrying(failure, to_milliseconds(min(error.delay, LONGEST_WAIT)))
     if not retry.covers(error):
         return Failed(failure)
     return Retrying(failure, to_milliseconds(retry.delay(failures, random)))
@@ -123,7 +124,7 @@ _LONGEST_POLL_BACKOFF = timedelta(minutes=5)
 
 
 def decide_poll_error(
-    error: BaseException, failure: StageFailure, stage: Stage[Any, Any], claim: Claim, interval_ms: int
+    error: BaseException, failure: StageFailure, stage: Stage[Any, Any], claim: Claim, settings: Settings
 ) -> NotReady | Failed:
     """Decide whether a poll that raised is made again.
 
@@ -132,8 +133,10 @@ def decide_poll_error(
     named = tuple(kind for kind in stage.retry.retry_on if kind is not Exception)
     is_transient = isinstance(error, (*TRANSIENT_ERRORS, *named)) and not isinstance(error, stage.retry.give_up_on)
     if isinstance(error, RetryAfter):
-        return NotReady(None, to_milliseconds(error.delay), failure)
+        wait = min(max(error.delay, settings.min_poll_interval), LONGEST_WAIT)
+        return NotReady(None, to_milliseconds(wait), failure)
     if not is_transient or claim.poll_failures + 1 >= MAX_POLL_FAILURES:
         return Failed(failure)
+    interval_ms = claim.poll_interval_ms or to_milliseconds(settings.poll_interval)
     backoff = min(interval_ms * 2**claim.poll_failures, to_milliseconds(_LONGEST_POLL_BACKOFF))
     return NotReady(None, max(interval_ms, backoff), failure)

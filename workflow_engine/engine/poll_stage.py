@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from workflow_engine.clock import ms_to_instant, to_milliseconds
+from workflow_engine.clock import ms_to_instant
 from workflow_engine.definition import Pending, PollContext, Suspend
 from workflow_engine.engine.calls import config_of, identity_of, output_of, state_of
 from workflow_engine.engine.failures import describe
@@ -31,8 +31,7 @@ def poll(
             return _poll_runs(engine, claim, stage)
         return _answer(engine, stage, _ask(engine, claim, stage, workflow, port), port)
     except BaseException as error:  # noqa: BLE001 - whatever the user's poll raises becomes an outcome
-        interval = claim.poll_interval_ms or to_milliseconds(engine.settings.poll_interval)
-        return decide_poll_error(error, describe(error, engine.redactor), stage, claim, interval)
+        return decide_poll_error(error, describe(error, engine.redactor), stage, claim, engine.settings)
 
 
 def _ask(engine: Engine, claim: Claim, stage: Stage[Any, Any], workflow: Workflow[Any, Any], port: ContextPort) -> Any:

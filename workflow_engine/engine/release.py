@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import to_milliseconds
-from workflow_engine.engine.advance import fail_stage_run
+from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run, is_draining, settle
 from workflow_engine.engine.units import with_stage_run
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import StageMove, StageStatus
@@ -35,11 +35,24 @@ def _release(engine: Engine, lease: Lease) -> bool:
     def act(run: LockedRun, stage: StageRow) -> bool:
         if stage.fence != lease.fence or stage.lease_id is None:
             return False
-        give_back(run, stage, delay_ms=0)
-        run.dispatch(stage)
+        if not _end_if_draining(engine, run, stage):
+            give_back(run, stage, delay_ms=0)
+            run.dispatch(stage)
         return True
 
     return bool(with_stage_run(engine, lease.stage_run_id, act))
+
+
+def _end_if_draining(engine: Engine, run: LockedRun, stage: StageRow) -> bool:
+    """Cancel instead of giving back what would only wait in a group that has failed."""
+    if not is_draining(run):
+        return False
+    run.close_attempt(stage.id, stage.fence, AttemptOutcome.RELEASED)
+    if stage.status is StageStatus.RUNNING:
+        run.change_stage(stage, attempt=stage.attempt - 1)
+    cancel_stage_run(run, stage)
+    settle(run, engine.settings)
+    return True
 
 
 def give_back(run: LockedRun, stage: StageRow, *, delay_ms: int, **columns: Any) -> None:
@@ -60,6 +73,8 @@ def release_mismatched(engine: Engine, run: LockedRun, stage: StageRow, outcome:
     if run.now - since > to_milliseconds(engine.settings.definition_grace):
         run.close_attempt(stage.id, stage.fence, AttemptOutcome.FAILED, outcome.failure)
         fail_stage_run(run, stage, outcome.failure, engine.settings)
+        return
+    if _end_if_draining(engine, run, stage):
         return
     steps = [delay for delay in _MISMATCH_DELAY_MS if delay <= max(_MISMATCH_DELAY_MS[0], run.now - since)]
     give_back(run, stage, delay_ms=steps[-1], mismatch_since=since)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.plans import new_stage_runs
 from workflow_engine.engine.units import with_run
 from workflow_engine.errors import RerunRefusedError, RunStateError, StageNotFoundError
@@ -61,12 +62,14 @@ def group_to_rerun(workflow: Workflow[Any, Any], plan: Plan, live: Sequence[Stag
     if not workflow.has_stage(stage_id):
         raise StageNotFoundError(stage_id, workflow.id)
     number = next(stage.group for group in plan.groups for stage in group if stage.id == stage_id)
-    earlier = {row.stage_id for row in live if row.execution_group < number and row.status in _ENDED_WELL}
-    needed = {stage.id for group in plan.groups[: number - 1] for stage in group}
-    if not needed <= earlier:
+    places = places_before(plan, number)
+    there = {
+        row.stage_id for row in live if row.status in _ENDED_WELL and places.get(row.stage_id) == row.execution_group
+    }
+    if places.keys() - there:
         raise RerunRefusedError(
             f'Cannot rerun from stage "{stage_id}": no completed stages found before execution group {number}'
-            + _missing(needed - earlier)
+            + _missing(places.keys() - there)
         )
     return number
 
@@ -76,11 +79,12 @@ def _missing(stage_ids: set[str]) -> str:
 
 
 def _start_generation(engine: Engine, run: LockedRun, plan: Plan, group: int, only: str | None) -> None:
-    kept = _kept_siblings(run, group, only)
+    kept = _kept_stage_runs(run, plan, group, only)
     run.set(generation=run.generation + 1)
-    for stage in run.live_stage_runs(from_group=group):
+    for stage in run.live_stage_runs():
         if stage.id not in kept.values():
             run.supersede(stage)
+    deadline = engine.registry.get(run.row["workflow_id"]).deadline
     run.move(
         RunMove.RERUN,
         EventType.RUN_RERUN,
@@ -90,7 +94,7 @@ def _start_generation(engine: Engine, run: LockedRun, plan: Plan, group: int, on
         error_code=None,
         error_message=None,
         failed_stage_run_id=None,
-        deadline_at=None,
+        deadline_at=None if deadline is None else run.now + to_milliseconds(deadline),
         paused_at=None,
         plan=plan.to_json(),
     )
@@ -98,12 +102,24 @@ def _start_generation(engine: Engine, run: LockedRun, plan: Plan, group: int, on
     _add(engine, run, group, planned)
 
 
-def _kept_siblings(run: LockedRun, group: int, only: str | None) -> dict[str, str]:
-    """Return the completed stage runs of the group that stay, by stage id: none unless one stage is rerun alone."""
-    if only is None:
-        return {}
-    members = run.live_stage_runs(group=group)
-    return {row.stage_id: row.id for row in members if row.stage_id != only and row.status in _ENDED_WELL}
+def _kept_stage_runs(run: LockedRun, plan: Plan, group: int, only: str | None) -> dict[str, str]:
+    """Return the stage runs that stay, by stage id: those of earlier groups, and siblings of a stage rerun alone.
+
+    What the present definition does not have in that place any more is history, too.
+    """
+    places = places_before(plan, group)
+    if only is not None:
+        places |= {stage.id: group for stage in plan.groups[group - 1] if stage.id != only}
+    return {
+        row.stage_id: row.id
+        for row in run.live_stage_runs()
+        if row.status in _ENDED_WELL and places.get(row.stage_id) == row.execution_group
+    }
+
+
+def places_before(plan: Plan, group: int) -> dict[str, int]:
+    """Return the number of its group for every stage of the groups before ``group``."""
+    return {stage.id: stage.group for members in plan.groups[: group - 1] for stage in members}
 
 
 def input_group_of(live: Sequence[StageRow], group: int) -> int:

@@ -20,8 +20,12 @@ _TAKEN_AWAY = {AttemptOutcome.LOST.value, AttemptOutcome.CANCELLED.value, Attemp
 def was_accepted(tx: Connection, lease: Lease) -> bool:
     """Whether the claimant's own outcome is on record, so that repeating the write was merely late."""
     outcome = tx.scalar(
-        select(attempts.c.outcome).where(
-            attempts.c.stage_run_id == lease.stage_run_id, attempts.c.fence == lease.fence
-        )
+        select(attempts.c.outcome).where(attempts.c.stage_run_id == lease.stage_run_id, attempts.c.fence == lease.fence)
     )
     return outcome is not None and outcome not in _TAKEN_AWAY
+
+
+def was_pushed(tx: Connection, stage_run_id: str, nonce: str) -> bool:
+    """Whether the outcome of the stage run is the one that was reported from outside under ``nonce``."""
+    query = select(attempts.c.fence).where(attempts.c.stage_run_id == stage_run_id, attempts.c.lease_id == nonce)
+    return tx.scalar(query) is not None

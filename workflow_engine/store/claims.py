@@ -109,6 +109,8 @@ def _take_for_attempt(run: LockedRun, stage: StageRow, request: ClaimRequest) ->
     _open_attempt(run, stage, request, ClaimKind.EXECUTE, attempt)
     if run.status is RunStatus.PENDING:
         run.move(RunMove.START, EventType.RUN_STARTED, started_at=run.now)
+    elif run.row["started_at"] is None:  # it was cancelled before it started, and rerun
+        run.set(started_at=run.now)
     run.record(EventType.STAGE_STARTED, stage.stage_id, attempt=attempt)
 
 
@@ -135,6 +137,7 @@ _STAGE_FIELDS = (
     "fence", "lease_id", "run_id", "stage_id", "stage_name", "stage_number", "execution_group", "input_group",
     "generation", "attempt", "crashes", "max_attempts", "priority", "queue", "suspended_state", "suspended_on",
     "suspended_at", "poll_interval_ms", "polls", "poll_failures", "wake_sequence", "mismatch_since", "claimed_at",
+    "metrics",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import insert, literal, select
 from workflow_engine.store.tables import run_metadata, stages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy.engine import Connection, RowMapping
 
@@ -27,9 +27,7 @@ def copy_metadata(tx: Connection, run_id: str, fork_id: str) -> None:
     tx.execute(insert(run_metadata).from_select(["run_id", "key", "value"], found))
 
 
-def stage_runs_to_share(tx: Connection, run_id: str, *, before_group: int) -> Sequence[RowMapping]:
-    """Return the live stage runs of the groups before one."""
-    query = select(stages).where(
-        stages.c.run_id == run_id, stages.c.superseded_by.is_(None), stages.c.execution_group < before_group
-    )
+def stage_runs_to_share(tx: Connection, stage_run_ids: Collection[str]) -> Sequence[RowMapping]:
+    """Return stage runs with all their columns, in the order of the workflow."""
+    query = select(stages).where(stages.c.id.in_(stage_run_ids))
     return tx.execute(query.order_by(stages.c.stage_number)).mappings().all()

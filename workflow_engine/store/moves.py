@@ -236,7 +236,7 @@ class LockedRun:
             .values(outcome=outcome.value, ended_at=self.now, **error)
         )
 
-    def record_push(self, stage: StageRow, outcome: AttemptOutcome, actor: str) -> None:
+    def record_push(self, stage: StageRow, outcome: AttemptOutcome, *, actor: str, nonce: str) -> None:
         """Record that somebody outside reported the outcome: an attempt of no length, with the next fence."""
         self.tx.execute(
             attempts.insert().values(
@@ -244,7 +244,7 @@ class LockedRun:
                 fence=stage.fence + 1,
                 kind=ClaimKind.PUSH.value,
                 attempt=stage.attempt,
-                lease_id=new_id(),
+                lease_id=nonce,
                 worker_id=actor,
                 started_at=self.now,
                 ended_at=self.now,

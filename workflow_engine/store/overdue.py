@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.lifecycle import LIVE_RUN, RunStatus, StageStatus
 from workflow_engine.store.moves import now
@@ -32,7 +33,7 @@ def expired_in_queue(tx: Connection, limit: int) -> list[str]:
     query = select(stages.c.id).where(
         stages.c.status == StageStatus.PENDING.value,
         stages.c.queue_timeout_at < now(),
-        stages.c.attempt == 0,
+        stages.c.fence == 0,  # it was never claimed; one that was given back waits for its next attempt
         stages.c.superseded_by.is_(None),
     )
     return list(tx.scalars(query.order_by(stages.c.queue_timeout_at).limit(limit)))
@@ -83,8 +84,9 @@ def begin_tick(tx: Connection, name: str, *, interval_ms: int, lease_ms: int) ->
     present = int(tx.scalar(select(now())) or 0)
     row = tx.execute(select(ticks).where(ticks.c.name == name).with_for_update()).first()
     if row is None:
-        tx.execute(ticks.insert().values(name=name, last_at=present, reap_after=0))
-        return 0
+        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+        first = dialect.insert(ticks).values(name=name, last_at=present, reap_after=0).on_conflict_do_nothing()
+        return 0 if tx.execute(first).rowcount == 1 else None
     if present - row.last_at < interval_ms // 2:
         return None
     was_away = present - row.last_at > 3 * interval_ms and row.last_at >= row.reap_after

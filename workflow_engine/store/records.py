@@ -114,6 +114,8 @@ class Claim:
     polls: int
     poll_failures: int
     wake_sequence: int
+    #: JSON text of the numbers reported so far; what this claim reports is added to them.
+    metrics: str
     #: Failed stage runs of the group so far: a sibling's failure changes what a retry or suspension means.
     failed_siblings: int
     mismatch_since: int | None
