@@ -1,0 +1,115 @@
+"""A fleet: real workers and beat as processes, on a real PostgreSQL and Redis of the test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from workflow_engine.demo.workflow import document_analysis
+from workflow_engine.runtime import WorkflowRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from workflow_engine.testing.services import PostgresServer
+
+ROOT = Path(__file__).parents[3]
+APP = "workflow_engine.worker.ready"
+PATIENCE = 120.0
+
+
+class Fleet:
+    """Celery processes that share a database and a broker, and a runtime that starts runs on them."""
+
+    def __init__(self, database_url: str, broker_url: str, directory: Path) -> None:
+        self._directory = directory
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "WORKFLOW_ENGINE_DATABASE_URL": database_url,
+            "WORKFLOW_ENGINE_BROKER_URL": broker_url,
+            "WORKFLOW_ENGINE_WORKFLOWS": "workflow_engine.demo.workflow:document_analysis",
+        }
+        self.runtime = WorkflowRuntime([document_analysis], database_url=database_url, broker_url=broker_url)
+
+    def start_worker(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        return self.start("worker", "--loglevel=INFO", *arguments, **settings)
+
+    def start_beat(self, **settings: str) -> subprocess.Popen[bytes]:
+        return self.start("beat", "--loglevel=INFO", "--scheduler=celery.beat:Scheduler", **settings)
+
+    def celery(self, *arguments: str) -> str:
+        """Run a Celery command to its end and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", APP, *arguments],
+            capture_output=True,
+            text=True,
+            env=self._environment,
+            cwd=self._directory,
+            timeout=PATIENCE,
+            check=True,
+        )
+        return done.stdout
+
+    def wait_until(self, is_true: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        pause = threading.Event()
+        while not is_true():
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {PATIENCE} s in vain until {what}\n{self.logs()[-6000:]}")
+            pause.wait(0.05)
+
+    def wait_until_ready(self, count: int = 1) -> None:
+        self.wait_until(lambda: self.logs().count(" ready.") >= count, f"{count} workers are ready")
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self._directory.glob("celery-*.log")))
+
+    def stop(self) -> list[int]:
+        """Ask every process to end, as a deployment does, and return their exit codes."""
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        codes = [process.wait(PATIENCE) for process in self._processes]
+        self._processes.clear()
+        return codes
+
+    def close(self) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(PATIENCE)
+        self.runtime.close()
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        extra = {f"WORKFLOW_ENGINE_{name.upper()}": value for name, value in settings.items()}
+        log = self._directory / f"celery-{time.monotonic_ns()}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", APP, *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**self._environment, **extra},
+                cwd=self._directory,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+
+@pytest.fixture
+def fleet(postgres_server: PostgresServer, migrated_postgres: str, redis_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    url = postgres_server.create_database(template=migrated_postgres)
+    made = Fleet(url, redis_url, tmp_path)
+    yield made
+    made.close()
+    postgres_server.drop_database(url.rpartition("/")[2])

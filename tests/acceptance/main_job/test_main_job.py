@@ -1,0 +1,134 @@
+"""The main job on real processes: Celery workers, beat, Redis, PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from workflow_engine.demo.documents import reference_collection
+from workflow_engine.demo.workflow import document_analysis
+from workflow_engine.executor import WorkflowExecutor
+from workflow_engine.lifecycle import RunStatus
+from workflow_engine.store.invariants import find_violations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RUNS = 200
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    """A batch service of the test's own that answers soon."""
+    service = {"service_directory": str(tmp_path / "service"), "latency": "PT0.2S", "poll_interval": "PT0.2S"}
+    return {"readability": service}
+
+
+def _document(number: int) -> dict[str, str]:
+    documents = reference_collection().documents
+    document = documents[number % len(documents)]
+    return {"name": document.name, "text": f"{document.text}\n\nCopy {number} of this document.\n"}
+
+
+def _count(fleet: Any, query: str) -> int:
+    return int(fleet.runtime.database.read(lambda tx: tx.scalar(sa.text(query))))
+
+
+def _ended(fleet: Any) -> int:
+    return _count(fleet, "SELECT count(*) FROM workflow_runs WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED')")
+
+
+@pytest.mark.timeout(300)
+def test_two_workers_and_beat_complete_every_run_and_execute_each_stage_once(
+    fleet: Any, config: dict[str, Any]
+) -> None:
+    fleet.start_beat()
+    fleet.start_worker("--concurrency=2", "-n", "one@%h")
+    fleet.start_worker("--concurrency=2", "-n", "two@%h")
+
+    handles = [fleet.runtime.create_run(document_analysis, _document(number), config=config) for number in range(RUNS)]
+    fleet.wait_until(lambda: _ended(fleet) == RUNS, f"{RUNS} runs have ended")
+
+    assert {handle.status for handle in handles} == {RunStatus.COMPLETED}
+    assert _count(fleet, "SELECT count(*) FROM workflow_attempts WHERE kind = 'EXECUTE'") == RUNS * 6
+    assert find_violations(fleet.runtime.database, final=True) == {}
+    for number in range(0, RUNS, 20):
+        assert handles[number].output() == WorkflowExecutor(document_analysis).execute(_document(number), config)
+    assert fleet.stop() == [0, 0, 0]
+
+
+@pytest.mark.timeout(300)
+def test_important_runs_overtake_a_backlog(fleet: Any, config: dict[str, Any]) -> None:
+    backlog = [fleet.runtime.create_run(document_analysis, _document(0), config=config, priority=2) for _ in range(500)]
+    urgent = [fleet.runtime.create_run(document_analysis, _document(1), config=config, priority=9) for _ in range(10)]
+
+    fleet.start_worker("--concurrency=1")
+    fleet.wait_until(lambda: all(handle.status.is_terminal for handle in urgent), "the urgent runs have ended")
+    finished = sum(handle.status.is_terminal for handle in backlog)
+
+    last = max(handle.snapshot().completed_at for handle in urgent)
+    before = [run for run in backlog if (run.snapshot().started_at or last) < last]
+    assert finished <= len(before)
+    # While the urgent runs waited for their batch jobs the worker was free for others; before that it was not.
+    taken_first = _count(
+        fleet,
+        """SELECT count(*) FROM workflow_stages WHERE priority = 2 AND claimed_at < (
+             SELECT max(claimed_at) FROM workflow_stages WHERE priority = 9 AND stage_id = 'summarize')""",
+    )
+    assert taken_first <= 2
+
+
+@pytest.mark.timeout(200)
+def test_an_idle_fleet_picks_a_run_up_without_any_tick(
+    fleet: Any, config: dict[str, Any], record_property: Callable[[str, object], None]
+) -> None:
+    fleet.start_worker("--concurrency=2", sweep_in_workers="never")
+    fleet.wait_until_ready()
+    fleet.runtime.create_run(document_analysis, _document(0), config=config)  # opens the publisher's connection
+
+    waits = []
+    for number in range(5):
+        handle = fleet.runtime.create_run(document_analysis, _document(number), config=config)
+        fleet.wait_until(lambda handle=handle: handle.status is not RunStatus.PENDING, "the run has started")
+        snapshot = handle.snapshot()
+        waits.append((snapshot.started_at - snapshot.created_at).total_seconds())
+
+    # No beat runs and no worker sweeps, so nothing but the message can have started them; the figure is for people.
+    record_property("median_pickup_seconds", sorted(waits)[2])
+
+
+@pytest.mark.timeout(200)
+def test_beat_starts_a_run_whose_first_message_was_deleted(fleet: Any, config: dict[str, Any], redis_url: str) -> None:
+    handle = fleet.runtime.create_run(document_analysis, _document(0), config=config)
+    broker = redis.Redis.from_url(redis_url)
+    [messages] = broker.keys("workflow*5")
+    assert broker.llen(messages) == 1
+    broker.delete(messages)
+
+    fleet.start_beat(sweep_interval="1", dispatch_slack="1")
+    fleet.start_worker("--concurrency=1", sweep_in_workers="never", sweep_interval="1", dispatch_slack="1")
+    fleet.wait_until(lambda: handle.status.is_terminal, "the run has ended")
+
+    assert handle.status is RunStatus.COMPLETED
+
+
+@pytest.mark.timeout(200)
+def test_celery_tools_show_the_tasks_by_telling_names(fleet: Any, config: dict[str, Any]) -> None:
+    fleet.start_worker("--concurrency=1", "--task-events")
+    fleet.wait_until_ready()
+    fleet.start("events", "--dump")
+    fleet.wait_until(lambda: "heartbeat" in fleet.logs(), "celery events receives")
+
+    handle = fleet.runtime.create_run(document_analysis, _document(0), config=config)
+    fleet.wait_until(lambda: f"({handle.id}/extract/" in fleet.logs(), "celery events shows the stage")
+    tasks = fleet.celery("inspect", "registered")
+
+    shown = next(line for line in fleet.logs().splitlines() if f"({handle.id}/extract/" in line)
+    assert "workflow_engine.execute_stage" in shown
+    assert f"stage extract of run {handle.id}" in shown
+    assert "workflow_engine.execute_stage" in tasks
+    assert "workflow_engine.sweep" in tasks
