@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 from workflow_engine.cli.errors import run_command
 from workflow_engine.cli.main import cli
 from workflow_engine.runtime import WorkflowRuntime
+from workflow_engine.store import schema
+from workflow_engine.store.database import Database
 
 PIPELINE = """
 from datetime import timedelta
@@ -85,12 +89,28 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
-@pytest.fixture
-def worker(command: Command) -> Iterator[WorkflowRuntime]:
-    """A worker on the database of the commands."""
-    from shouting_pipeline import shouting  # type: ignore[import-not-found] # written by the fixture before
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with tables and nothing in them, to copy."""
+    path = tmp_path_factory.mktemp("template") / "cli.db"
+    database = Database(f"sqlite:///{path}")
+    schema.upgrade(database)
+    database.close()
+    return path
 
-    with WorkflowRuntime([shouting], sweep_interval=timedelta(milliseconds=100)) as runtime:
+
+@pytest.fixture
+def database(template: Path, tmp_path: Path) -> Path:
+    """The database of the commands, with tables."""
+    return Path(shutil.copy(template, tmp_path / "cli.db"))
+
+
+@pytest.fixture
+def worker(command: Command, database: Path) -> Iterator[WorkflowRuntime]:
+    """A worker on the database of the commands."""
+    pipeline = import_module("shouting_pipeline")
+
+    with WorkflowRuntime([pipeline.shouting], sweep_interval=timedelta(milliseconds=100)) as runtime:
         runtime.start(concurrency=2)
         yield runtime
 
@@ -135,9 +155,7 @@ def test_a_check_of_an_empty_database_names_the_remedy(command: Command, tmp_pat
     assert "workflow-engine db upgrade" in finished.err
 
 
-def test_an_empty_list_says_so_and_writes_nothing(command: Command) -> None:
-    command("db", "upgrade")
-
+def test_an_empty_list_says_so_and_writes_nothing(command: Command, database: Path) -> None:
     finished = command("runs", "list")
 
     assert (finished.code, finished.out, finished.err) == (0, "", "No runs\n")
@@ -151,7 +169,7 @@ def test_a_run_is_created_and_waited_for(command: Command, worker: WorkflowRunti
     assert finished.json == {"shout": "HI?", "count": 1}
 
 
-def test_a_created_run_prints_its_id_and_the_same_key_gives_it_again(command: Command) -> None:
+def test_a_created_run_prints_its_id_and_the_same_key_gives_it_again(command: Command, database: Path) -> None:
     arguments = ("runs", "create", "shouting", "--input", '{"text": "hi"}', "--key", "k", "--metadata", "n=5")
 
     first, second = command(*arguments), command(*arguments)
@@ -163,7 +181,7 @@ def test_a_created_run_prints_its_id_and_the_same_key_gives_it_again(command: Co
     ]
 
 
-def test_input_that_does_not_fit_is_refused_with_its_path(command: Command) -> None:
+def test_input_that_does_not_fit_is_refused_with_its_path(command: Command, database: Path) -> None:
     finished = command("runs", "create", "shouting", "--input", "{}")
 
     assert finished.code == 2
@@ -204,9 +222,7 @@ def test_a_failed_run_is_shown_with_its_error(command: Command, failed_id: str) 
     assert "shout STAGE_ERROR  ValueError: told to fail" in finished.out
 
 
-def test_a_run_that_is_not_there_is_an_error(command: Command) -> None:
-    command("db", "upgrade")
-
+def test_a_run_that_is_not_there_is_an_error(command: Command, database: Path) -> None:
     finished = command("runs", "show", "nothing")
 
     assert (finished.code, finished.err) == (2, "Error: Run 'nothing' does not exist\n")
@@ -225,7 +241,7 @@ def test_waiting_for_a_failed_run_exits_with_1_and_its_error(command: Command, f
     assert finished.out == ""
 
 
-def test_waiting_has_an_end(command: Command) -> None:
+def test_waiting_has_an_end(command: Command, database: Path) -> None:
     created = command("runs", "create", "shouting", "--input", '{"text": "hi"}').out.strip()
 
     finished = command("runs", "wait", created, "--timeout", "10ms")
@@ -253,7 +269,7 @@ def test_events_are_written_from_a_number_on(command: Command, run_id: str) -> N
     assert everything[-1]["type"] == "run.completed"
 
 
-def test_a_run_is_cancelled(command: Command) -> None:
+def test_a_run_is_cancelled(command: Command, database: Path) -> None:
     created = command("runs", "create", "shouting", "--input", '{"text": "hi"}').out.strip()
 
     finished = command("runs", "cancel", created, "--reason", "no need")
@@ -261,7 +277,7 @@ def test_a_run_is_cancelled(command: Command) -> None:
     assert finished.out.split() == [created, "⊘", "CANCELLED"]
 
 
-def test_a_run_is_held_and_let_go(command: Command) -> None:
+def test_a_run_is_held_and_let_go(command: Command, database: Path) -> None:
     created = command("runs", "create", "shouting", "--input", '{"text": "hi"}').out.strip()
 
     held, going = command("runs", "pause", created), command("runs", "resume", created)
@@ -306,7 +322,7 @@ def test_workflows_are_listed_shown_and_drawn_without_a_database(command: Comman
     assert not (tmp_path / "cli.db").exists()
 
 
-def test_a_workflow_is_held_and_let_go(command: Command) -> None:
+def test_a_workflow_is_held_and_let_go(command: Command, database: Path) -> None:
     created = command("runs", "create", "shouting", "--input", '{"text": "hi"}').out.strip()
 
     command("workflows", "pause", "shouting")
@@ -317,7 +333,7 @@ def test_a_workflow_is_held_and_let_go(command: Command) -> None:
     assert command("runs", "show", created, "--json").json["workflow_paused"] is False
 
 
-def test_a_sweep_tells_what_it_did(command: Command) -> None:
+def test_a_sweep_tells_what_it_did(command: Command, database: Path) -> None:
     command("runs", "create", "shouting", "--input", '{"text": "hi"}')
 
     finished = command("sweep", "--json")

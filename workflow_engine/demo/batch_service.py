@@ -19,7 +19,7 @@ from workflow_engine.clock import SystemClock
 from workflow_engine.demo.analysis import Readability, measure_readability
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from workflow_engine.clock import Clock
 
@@ -95,7 +95,7 @@ class LocalReadabilityService:
     def _path(self, job_id: str) -> Path:
         return self._directory / f"{job_id}.json"
 
-    def _write(self, job_id: str, record: dict[str, object]) -> None:
+    def _write(self, job_id: str, record: Mapping[str, object]) -> None:
         """Write a job so that a reader sees all of it or nothing."""
         self._directory.mkdir(parents=True, exist_ok=True)
         draft = self._directory / f"{job_id}.{os.getpid()}.draft"

@@ -1,0 +1,1 @@
+"""A shop that had a Celery app before it had workflows."""

@@ -1,0 +1,81 @@
+"""What a command says when it cannot do what it was asked: one line, exit code 2, no password."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+from typing_extensions import override
+
+from workflow_engine.errors import WorkflowEngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: The command was refused or could not be carried out.
+EXIT_ERROR: Final = 2
+#: The run that was waited for failed or was cancelled.
+EXIT_RUN_FAILED: Final = 1
+#: The time to wait was over (what ``timeout`` of coreutils returns).
+EXIT_TIMED_OUT: Final = 124
+#: Ctrl-C.
+EXIT_INTERRUPTED: Final = 130
+
+#: Set it to see the traceback of an error that nobody foresaw.
+TRACEBACK_VARIABLE: Final = "WORKFLOW_ENGINE_TRACEBACK"
+
+#: The password of a URL up to its last @, in case somebody forgot to escape one; and one given as a parameter.
+_PASSWORD = re.compile(r"(?i)(://[^\s:/@]*:)\S+(?=@)|(password=)[^\s&'\"]+")
+_LONGEST_LINE: Final = 1000
+
+
+class CommandError(click.ClickException):
+    """A refusal to show on one line."""
+
+    exit_code = EXIT_ERROR
+
+    @override
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"Error: {as_line(self.message)}", file=file, err=file is None)
+
+
+class CommandGroup(click.Group):
+    """A group whose commands turn the package's errors into one line; ``celery … workflow`` gets them too."""
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WorkflowEngineError as error:
+            raise CommandError(str(error)) from error
+
+
+def run_command(command: Callable[[], object]) -> int:
+    """Call a click command and return its exit code; whatever goes wrong is said on one line."""
+    try:
+        result = command()
+    except click.ClickException as error:
+        CommandError(error.format_message()).show()
+        return EXIT_ERROR
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except WorkflowEngineError as error:
+        CommandError(str(error)).show()
+        return EXIT_ERROR
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        CommandError(f"{type(error).__name__}: {error} ({TRACEBACK_VARIABLE}=1 shows where)").show()
+        return EXIT_ERROR
+    return result if isinstance(result, int) else 0
+
+
+def as_line(message: str) -> str:
+    """Return a message on one line, passwords in URLs masked."""
+    line = " ".join(_PASSWORD.sub(r"\1\2***", message).split())
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"

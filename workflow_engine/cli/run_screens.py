@@ -1,0 +1,261 @@
+"""What runs, their stages, logs and events look like."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.text import Text
+
+from workflow_engine.cli.console import COLUMN_GAP, make_table, paused_text, status_style, status_text
+from workflow_engine.cli.formatting import (
+    format_age,
+    format_cost,
+    format_count,
+    format_duration,
+    format_fields,
+    format_instant,
+    format_time,
+    one_line,
+)
+from workflow_engine.lifecycle import RunStatus, StageStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from workflow_engine.events import Event
+    from workflow_engine.store.snapshots import LogEntry, RunSnapshot, StageSnapshot
+
+#: Width of a terminal from which on there is room for another column or the timeline.
+_WIDE: Final = 110
+_TIMELINE: Final = 28
+_ID_WIDTH: Final = 36
+_LEVEL_STYLES: Final = {"debug": "idle", "info": "ok", "warning": "waiting", "error": "bad"}
+_EVENT_STYLES: Final = {
+    "completed": "ok",
+    "failed": "bad",
+    "lost": "bad",
+    "cancelled": "idle",
+    "retrying": "waiting",
+    "suspended": "waiting",
+    "started": "busy",
+}
+
+
+def runs_table(runs: Sequence[RunSnapshot], *, now: datetime, width: int) -> Table:
+    """Return a table of runs; a wide terminal also shows priority, duration and what went wrong."""
+    is_wide = width >= _WIDE
+    table = make_table("run", "status", "workflow", "created", *(("prio", "took", "note") if is_wide else ()))
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    for run in runs:
+        cells: list[RenderableType] = [Text(run.id, style="id"), _run_status(run), Text(run.workflow_id)]
+        cells.append(Text(format_age(run.created_at, now), style="label"))
+        if is_wide:
+            cells += [Text(str(run.priority), justify="right"), format_duration(run.duration), _run_note(run)]
+        table.add_row(*cells)
+    if not is_wide:
+        statuses = max((_run_status(run).cell_len for run in runs), default=0)
+        ages = max((len(format_age(run.created_at, now)) for run in runs), default=0)
+        # The id is for copying and the status for looking: where it is narrow, the workflow's id gives way.
+        table.columns[2].max_width = max(8, width - _ID_WIDTH - statuses - ages - 3 * COLUMN_GAP)
+    return table
+
+
+def run_screen(run: RunSnapshot, stages: Sequence[StageSnapshot], *, now: datetime, width: int) -> Group:
+    """Return everything about a run on one screen: its head, its stages and its errors."""
+    parts: list[RenderableType] = [_head(run), _facts(run, now), Text(), stages_table(stages, now=now, width=width)]
+    errors = [_error(stage) for stage in stages if stage.error and stage.status is not StageStatus.COMPLETED]
+    if not errors and run.error_message:
+        errors = [Text.assemble((f"{run.error_code}: ", "bad"), run.error_message)]
+    for error in errors:
+        parts += [Text(), error]
+    return Group(*parts)
+
+
+def stages_table(stages: Sequence[StageSnapshot], *, now: datetime, width: int) -> Table:
+    """Return a table of stage runs, with a timeline where there is room."""
+    is_wide = width >= _WIDE and any(stage.started_at for stage in stages)
+    table = make_table("", "stage", "status", "try", "took", "note", *(("timeline",) if is_wide else ()))
+    for index in (0, 3, 4):
+        table.columns[index].justify = "right"
+        table.columns[index].no_wrap = True
+    table.columns[1].overflow = "ellipsis"
+    table.columns[1].no_wrap = table.columns[2].no_wrap = True
+    begin, end = _span(stages, now)
+    seen_group = None
+    for stage in stages:
+        group = (stage.generation if not stage.is_live else None, stage.execution_group)
+        cells: list[RenderableType] = [
+            Text(str(stage.execution_group) if group != seen_group else "", style="label"),
+            Text(stage.stage_id, style="" if stage.is_live else "idle"),
+            status_text(stage.status),
+            f"{stage.attempt}/{stage.max_attempts}" if stage.attempt else "",
+            format_duration(stage.duration) if stage.started_at else "",
+            Text(_note(stage, now), style="label"),
+        ]
+        seen_group = group
+        table.add_row(*cells, *((_bar(stage, begin, end, now),) if is_wide else ()))
+    return table
+
+
+def log_line(entry: LogEntry) -> Text:
+    """Return one line of a log."""
+    return Text.assemble(
+        (format_time(entry.created_at), "label"),
+        "  ",
+        (f"{entry.level:<7}", _LEVEL_STYLES.get(entry.level.lower(), "")),
+        "  ",
+        (f"{entry.stage_id}", "id"),
+        (f" #{entry.attempt}" if entry.attempt > 1 else "", "label"),
+        "  ",
+        entry.message,
+        "  " if entry.fields else "",
+        (format_fields(entry.fields), "label"),
+    )
+
+
+def event_line(event: Event) -> Text:
+    """Return one event."""
+    time = format_time(event.created_at) if event.created_at else ""
+    style = _EVENT_STYLES.get(event.type.value.partition(".")[2], "")
+    return Text.assemble(
+        (f"{event.sequence:>4}", "label"),
+        "  ",
+        (time, "label"),
+        "  ",
+        (f"{event.type.value:<16}", style),
+        "  ",
+        (f"{event.stage_id or ''}", "id"),
+        "  " if event.payload else "",
+        (one_line(format_fields(event.payload)), "label"),
+    )
+
+
+def count_line(runs: Iterable[RunSnapshot]) -> str:
+    """Return how many runs there are of each status: ``3 COMPLETED, 1 FAILED``."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run.status.value] = counts.get(run.status.value, 0) + 1
+    return ", ".join(f"{counts[status.value]} {status.value}" for status in RunStatus if status.value in counts)
+
+
+def _head(run: RunSnapshot) -> Text:
+    return Text.assemble((run.workflow_name, "title"), "  ", status_line(run), "\n", (run.id, "id"))
+
+
+def status_line(run: RunSnapshot) -> Text:
+    """Return the status of a run, and whether it is held."""
+    text = status_text(run.status)
+    return Text("  ").join([text, paused_text()]) if _is_held(run) else text
+
+
+def _run_status(run: RunSnapshot) -> Text:
+    """Return the status of a run in one word: in a list, that it is held is what matters."""
+    return paused_text() if _is_held(run) else status_text(run.status)
+
+
+def _is_held(run: RunSnapshot) -> bool:
+    return (run.paused or run.workflow_paused) and not run.status.is_terminal
+
+
+def _run_note(run: RunSnapshot) -> Text:
+    if run.error_message:
+        return Text(one_line(run.error_message), style="bad")
+    return Text(one_line(format_fields(run.metadata)), style="label")
+
+
+def _facts(run: RunSnapshot, now: datetime) -> Padding:
+    table = make_table("", "")
+    table.show_header = False
+    table.columns[0].style = "label"
+    for label, value in _describe(run, now):
+        table.add_row(label, Text(value))
+    return Padding(table, (1, 0, 0, 0))
+
+
+def _describe(run: RunSnapshot, now: datetime) -> Iterable[tuple[str, str]]:
+    """Yield the facts of a run that there are."""
+    running_for = format_duration(now - run.started_at) if run.started_at and run.duration is None else ""
+    reruns = f"{run.generation} ({format_count(run.generation, 'rerun')})" if run.generation else ""
+    cost = f"{format_cost(run.total_cost)} ({run.total_tokens:,} tokens)"
+    deadline = f"{format_instant(run.deadline_at)} ({format_age(run.deadline_at, now)})"
+    facts = {
+        "workflow": f"{run.workflow_id} (version {run.workflow_version})",
+        "created": f"{format_instant(run.created_at)} ({format_age(run.created_at, now)})",
+        "took": format_duration(run.duration) if run.duration is not None else "",
+        "running for": running_for,
+        "priority": str(run.priority),
+        "generation": reruns,
+        "cost": cost if run.total_cost or run.total_tokens else "",
+        "metadata": one_line(format_fields(run.metadata)),
+        "key": run.idempotency_key,
+        "parent": run.parent_run_id,
+        "forked from": run.forked_from,
+        "deadline": deadline if run.deadline_at else "",
+    }
+    return [(label, value) for label, value in facts.items() if value]
+
+
+def _note(stage: StageSnapshot, now: datetime) -> str:
+    """Return what is worth knowing about a stage run beyond its status, most urgent first."""
+    notes = []
+    if stage.status is StageStatus.PENDING and stage.available_at > now:
+        notes.append(f"due {format_age(stage.available_at, now)}")
+    if stage.status is StageStatus.SUSPENDED and stage.next_poll_at:
+        notes.append(f"next poll {format_age(stage.next_poll_at, now)}")
+    if stage.error and stage.status is not StageStatus.FAILED:
+        notes.append(one_line(stage.error.message, 60))
+    if stage.crashes:
+        notes.append(f"lost {stage.crashes}×")  # noqa: RUF001 - a multiplication sign is meant
+    if stage.polls:
+        notes.append(format_count(stage.polls, "poll"))
+    if stage.cost or stage.tokens:
+        notes.append(f"cost {format_cost(stage.cost)}, {stage.tokens:,} tokens")
+    if not stage.is_live:
+        notes.append(f"generation {stage.generation}")
+    return ", ".join(notes)
+
+
+def _error(stage: StageSnapshot) -> Text:
+    error = stage.error
+    if error is None:
+        return Text()
+    kind = f"{error.type}: " if error.type else ""
+    text = Text.assemble((f"{stage.stage_id} {error.code}", "bad"), "  ", f"{kind}{error.message}")
+    if error.traceback:
+        last = error.traceback.strip().splitlines()[-12:]
+        text.append("\n" + "\n".join(f"  {line}" for line in last), style="label")
+    return text
+
+
+def _span(stages: Sequence[StageSnapshot], now: datetime) -> tuple[datetime, datetime]:
+    begin = min((stage.started_at for stage in stages if stage.started_at), default=now)
+    end = max((stage.completed_at or now for stage in stages if stage.started_at), default=now)
+    return begin, max(end, begin + timedelta(milliseconds=1))
+
+
+def _bar(stage: StageSnapshot, begin: datetime, end: datetime, now: datetime) -> Text:
+    """Draw when a stage ran, to scale, at least one character wide."""
+    if not stage.started_at:
+        return Text()
+    span = (end - begin) / timedelta(milliseconds=1)
+    start = int((stage.started_at - begin) / timedelta(milliseconds=1) / span * (_TIMELINE - 1))
+    stop = int(((stage.completed_at or now) - begin) / timedelta(milliseconds=1) / span * _TIMELINE)
+    length = max(1, min(stop, _TIMELINE) - start)
+    return Text(" " * start).append("━" * length, style=status_style(stage.status))
+
+
+def as_dict(snapshot: Any) -> dict[str, Any]:
+    """Return a snapshot for JSON: its fields, and its duration where it has one."""
+    fields = {name: getattr(snapshot, name) for name in snapshot.__dataclass_fields__}
+    if hasattr(snapshot, "duration"):
+        duration = snapshot.duration
+        fields["duration_seconds"] = None if duration is None else duration.total_seconds()
+    return {name: dict(value) if hasattr(value, "keys") else value for name, value in fields.items()}

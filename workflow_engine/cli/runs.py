@@ -1,0 +1,264 @@
+"""``workflow-engine runs``: create, find, look at and steer runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workflow_engine.cli import run_screens
+from workflow_engine.cli.connection import pass_connection
+from workflow_engine.cli.console import messages, output, print_json, print_json_line
+from workflow_engine.cli.errors import EXIT_RUN_FAILED, EXIT_TIMED_OUT, CommandError, CommandGroup
+from workflow_engine.cli.follow import follow_events, follow_logs
+from workflow_engine.cli.parameters import DURATION, JSON, PAIR, RUN_STATUS
+from workflow_engine.definition import as_registry
+from workflow_engine.errors import RunCancelled, RunFailed, RunWaitTimeout
+from workflow_engine.lifecycle import RunStatus
+from workflow_engine.reader import RunReader
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from workflow_engine.cli.connection import Connection
+    from workflow_engine.control import RunHandle
+    from workflow_engine.runtime import WorkflowRuntime
+    from workflow_engine.store.snapshots import RunSnapshot
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+run_argument = click.argument("run_id", metavar="RUN")
+
+
+@click.group(cls=CommandGroup, short_help="Create runs, look at them and steer them.")
+def runs() -> None:
+    """Create runs, find them, look at them and steer them."""
+
+
+@runs.command()
+@click.argument("workflow_id", metavar="WORKFLOW")
+@click.option("--input", "input_", type=JSON, metavar="JSON", help="Input: JSON, @file, or - for standard input.")
+@click.option("--config", type=JSON, metavar="JSON", help='Config by stage: {"extract": {"max_chars": 100}}.')
+@click.option("--priority", type=int, help="0 to 10; higher is more important.")
+@click.option("--metadata", type=PAIR, multiple=True, help="A pair to find the run by; may be repeated.")
+@click.option("--key", "idempotency_key", help="Idempotency key: the same key gives the same run.")
+@click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
+@json_option
+@pass_connection
+def create(
+    connection: Connection,
+    workflow_id: str,
+    input_: Any,
+    metadata: tuple[tuple[str, Any], ...],
+    *,
+    wait: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Create a run of WORKFLOW and print its id."""
+    runtime = connection.runtime(create_database=True)
+    run = runtime.create_run(workflow_id, input_, metadata=dict(metadata) or None, **options)
+    if wait:
+        _wait(runtime, run.id, timeout=None)
+    elif as_json:
+        print_json(run_screens.as_dict(run.snapshot()))
+    else:
+        output().print(run.id)
+
+
+@runs.command("list")
+@click.option("--status", "statuses", type=RUN_STATUS, multiple=True, help="Only these; may be repeated.")
+@click.option("--workflow", help="Only runs of this workflow.")
+@click.option("--metadata", type=PAIR, multiple=True, help="Only runs with this pair; may be repeated.")
+@click.option("--since", type=DURATION, help="Only runs created within this time, e.g. 24h.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most this many.")
+@click.option("--cursor", help="Where the next page begins, as printed below the page before.")
+@json_option
+@pass_connection
+def list_(
+    connection: Connection,
+    statuses: tuple[str, ...],
+    metadata: tuple[tuple[str, Any], ...],
+    since: timedelta | None,
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """List runs, newest first."""
+    runtime = connection.runtime()
+    now = runtime.clock.now()
+    page = runtime.list_runs(
+        status=[RunStatus(status.upper()) for status in statuses],
+        metadata=dict(metadata) or None,
+        created_after=now - since if since else None,
+        **options,
+    )
+    if as_json:
+        print_json({"items": [run_screens.as_dict(run) for run in page.items], "next_cursor": page.next_cursor})
+        return
+    console = output()
+    if not page.items:
+        messages().print("No runs" + (" match" if statuses or metadata or since or options["workflow"] else ""))
+        return
+    console.print(run_screens.runs_table(page.items, now=now, width=console.width))
+    console.print(f"\n{run_screens.count_line(page.items)}", style="label")
+    if page.next_cursor:
+        console.print(f"more with --cursor {page.next_cursor}", style="label")
+
+
+@runs.command()
+@run_argument
+@click.option("--history", is_flag=True, help="Also the stage runs that reruns replaced.")
+@json_option
+@pass_connection
+def show(connection: Connection, run_id: str, *, history: bool, as_json: bool) -> None:
+    """Show a run with its stages and errors."""
+    runtime = connection.runtime()
+    run, stages = runtime.get_run(run_id).snapshot(), runtime.stages(run_id, history=history)
+    if as_json:
+        print_json({**run_screens.as_dict(run), "stages": [run_screens.as_dict(stage) for stage in stages]})
+        return
+    console = output()
+    console.print(run_screens.run_screen(run, stages, now=runtime.clock.now(), width=console.width))
+
+
+@runs.command("output")
+@run_argument
+@click.option("--stage", help="The output of this stage instead of the run's.")
+@pass_connection
+def output_(connection: Connection, run_id: str, stage: str | None) -> None:
+    """Write the output of a run as JSON."""
+    reader = _plain_reader(connection.runtime())
+    print_json(reader.stage_output(run_id, stage) if stage else reader.output(run_id))
+
+
+@runs.command(short_help="Wait until a run ends and write its output.")
+@run_argument
+@click.option("--timeout", type=DURATION, help="Give up after this time; the run goes on.")
+@pass_connection
+def wait(connection: Connection, run_id: str, timeout: timedelta | None) -> None:
+    """Wait until a run ends and write its output; exit code 1 when it failed or was cancelled, 124 when it goes on."""
+    _wait(connection.runtime(), run_id, timeout=timeout)
+
+
+@runs.command()
+@run_argument
+@click.option("--stage", help="Only this stage.")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
+@json_option
+@pass_connection
+def logs(connection: Connection, run_id: str, stage: str | None, *, follow: bool, as_json: bool) -> None:
+    """Write what the stages of a run logged."""
+    runtime = connection.runtime()
+    console = output()
+    for entry in follow_logs(runtime, run_id, stage=stage, follow=follow):
+        if as_json:
+            print_json_line(run_screens.as_dict(entry))
+        else:
+            console.print(run_screens.log_line(entry), soft_wrap=True)
+
+
+@runs.command()
+@run_argument
+@click.option("--after", "after_sequence", type=click.IntRange(min=0), default=0, help="Only those after this number.")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
+@json_option
+@pass_connection
+def events(connection: Connection, run_id: str, after_sequence: int, *, follow: bool, as_json: bool) -> None:
+    """Write what happened to a run, in order."""
+    runtime = connection.runtime()
+    console = output()
+    for event in follow_events(runtime, run_id, after_sequence=after_sequence, follow=follow):
+        if as_json:
+            print_json_line(run_screens.as_dict(event))
+        else:
+            console.print(run_screens.event_line(event), soft_wrap=True)
+
+
+@runs.command(short_help="End a run now.")
+@run_argument
+@click.option("--reason", help="Recorded with the cancellation.")
+@pass_connection
+def cancel(connection: Connection, run_id: str, reason: str | None) -> None:
+    """Cancel a run: nothing of it starts any more, and what is running is told."""
+    runtime = connection.runtime()
+    runtime.cancel(run_id, reason=reason)
+    _say_status(runtime.get_run(run_id).snapshot())
+
+
+@runs.command(short_help="Hold a run.")
+@run_argument
+@pass_connection
+def pause(connection: Connection, run_id: str) -> None:
+    """Hold a run: what is running ends, nothing further starts until it is resumed."""
+    runtime = connection.runtime()
+    runtime.pause(run_id)
+    _say_status(runtime.get_run(run_id).snapshot())
+
+
+@runs.command()
+@run_argument
+@pass_connection
+def resume(connection: Connection, run_id: str) -> None:
+    """Let a paused run go on."""
+    runtime = connection.runtime()
+    runtime.resume(run_id)
+    _say_status(runtime.get_run(run_id).snapshot())
+
+
+@runs.command()
+@run_argument
+@click.option("--from-stage", required=True, help="The first stage to run again; earlier outputs are kept.")
+@click.option("--only", is_flag=True, help="Of a parallel group, run this stage alone again.")
+@click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
+@pass_connection
+def rerun(connection: Connection, run_id: str, from_stage: str, *, only: bool, wait: bool) -> None:
+    """Run an ended run again from a stage on."""
+    runtime = connection.runtime()
+    run = runtime.rerun(run_id, from_stage=from_stage, only=only)
+    _after_start(runtime, run, wait=wait)
+
+
+@runs.command(short_help="Make a run that shares another's earlier outputs.")
+@run_argument
+@click.option("--from-stage", required=True, help="The first stage to run; outputs of earlier ones are shared.")
+@click.option("--config", type=JSON, metavar="JSON", help="Config by stage that differs from the original's.")
+@click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
+@pass_connection
+def fork(connection: Connection, run_id: str, from_stage: str, config: Any, *, wait: bool) -> None:
+    """Make a new run that shares the earlier outputs of another, and print its id."""
+    runtime = connection.runtime()
+    run = runtime.fork(run_id, from_stage=from_stage, config=config)
+    if not wait:
+        output().print(run.id)
+        return
+    _wait(runtime, run.id, timeout=None)
+
+
+def _after_start(runtime: WorkflowRuntime, run: RunHandle[Any], *, wait: bool) -> None:
+    if wait:
+        _wait(runtime, run.id, timeout=None)
+    else:
+        _say_status(run.snapshot())
+
+
+def _say_status(run: RunSnapshot) -> None:
+    console = output()
+    console.print(run.id, run_screens.status_line(run), soft_wrap=True)
+
+
+def _plain_reader(runtime: WorkflowRuntime) -> RunReader:
+    """Return a reader that knows no workflow, and so returns outputs as they are recorded."""
+    return RunReader(runtime.database, as_registry(()))
+
+
+def _wait(runtime: WorkflowRuntime, run_id: str, *, timeout: timedelta | None) -> None:
+    """Wait for a run and write its output; how it ended otherwise is said on standard error."""
+    try:
+        runtime.get_run(run_id).wait(timeout=timeout)
+    except (RunFailed, RunCancelled) as error:
+        CommandError(str(error)).show()
+        click.get_current_context().exit(EXIT_RUN_FAILED)
+    except RunWaitTimeout as error:
+        CommandError(str(error)).show()
+        click.get_current_context().exit(EXIT_TIMED_OUT)
+    print_json(_plain_reader(runtime).output(run_id))
