@@ -8,20 +8,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from celery import Celery
+
 from workflow_engine.definition.registry import Registry, as_registry
 from workflow_engine.engine import Engine
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.settings import Settings
 from workflow_engine.store.schema import ensure
-from workflow_engine.worker.app import install
+from workflow_engine.worker.app import create_app, install
 from workflow_engine.worker.dispatcher import CeleryDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from celery import Celery
-
-#: Comma separated ``package.module:attribute``; an attribute is a runtime, a workflow, several of them, or a registry.
+#: Comma separated ``package.module:attribute``; an attribute is a runtime, a workflow, several of them, a registry,
+#: or a Celery app that the engine was installed into.
 WORKFLOWS_VARIABLE: Final = "WORKFLOW_ENGINE_WORKFLOWS"
 
 
@@ -45,22 +46,43 @@ def load_named(names: str) -> list[Any]:
     return [_load(name.strip()) for name in names.split(",") if name.strip()]
 
 
+def make_app(settings: Settings) -> Celery:
+    """Return the app that ``WORKFLOW_ENGINE_WORKFLOWS`` names, or one of our own with the workflows that it names.
+
+    Raises:
+        ConfigurationError: The variable is not set, or names nothing usable.
+    """
+    found = _load_from_environment()
+    if len(found) == 1 and isinstance(found[0], Celery):
+        return found[0]
+    app = create_app(settings)
+    _install(app, settings, found)
+    return app
+
+
 def install_from_environment(app: Celery) -> None:
     """Install what ``WORKFLOW_ENGINE_WORKFLOWS`` names into the app.
 
     Raises:
         ConfigurationError: The variable is not set, or names nothing usable.
     """
-    names = os.environ.get(WORKFLOWS_VARIABLE, "")
-    found = load_named(names)
+    _install(app, Settings.load(), _load_from_environment())
+
+
+def _load_from_environment() -> list[Any]:
+    found = load_named(os.environ.get(WORKFLOWS_VARIABLE, ""))
     if not found:
         raise ConfigurationError(
             f"Set {WORKFLOWS_VARIABLE} to your workflows or runtime, for instance {WORKFLOWS_VARIABLE}=shop.pipelines:runtime"
         )
+    return found
+
+
+def _install(app: Celery, settings: Settings, found: list[Any]) -> None:
     if len(found) == 1 and isinstance(found[0], Installable):
         found[0].install(app)
     else:
-        install_workflows(app, Settings.load(), collect_workflows(found))
+        install_workflows(app, settings, collect_workflows(found))
 
 
 def collect_workflows(found: Iterable[Any]) -> Registry:

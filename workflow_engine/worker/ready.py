@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 from workflow_engine.settings import Settings
-from workflow_engine.worker.app import create_app
-from workflow_engine.worker.loading import install_from_environment
+from workflow_engine.worker.loading import make_app
 
-app = create_app(Settings.load())
-install_from_environment(app)
+app = make_app(Settings.load())

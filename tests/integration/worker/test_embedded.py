@@ -11,6 +11,7 @@ import pytest
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
+from workflow_engine.worker import embedded
 
 
 def names_of_threads() -> set[str]:
@@ -51,6 +52,20 @@ def test_more_important_runs_overtake_and_equals_keep_their_order(embed: Any, br
 
     embedding.wait_for(*run_ids)
     assert script.executed == [102, 101, 52, 51, 12, 11, 1]
+
+
+def test_a_slot_that_becomes_free_takes_the_next_message_at_once(
+    embed: Any, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LOOK_SECONDS", 4.0)
+    embedding = embed(broker_url, concurrency=1)
+    embedding.worker.start()
+    started = time.monotonic()
+
+    run_ids = [embedding.create_run(number) for number in range(6)]
+
+    embedding.wait_for(*run_ids)
+    assert time.monotonic() - started < 12  # five looks in vain would take twenty
 
 
 def test_it_starts_within_a_second_and_stops_without_leaving_a_thread(embed: Any) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from workflow_engine.definition import StageContext, WorkflowBuilder, stage
 from workflow_engine.errors import ConfigurationError
+from workflow_engine.settings import Settings
 from workflow_engine.worker.installation import find_installation
 from workflow_engine.worker.loading import (
     WORKFLOWS_VARIABLE,
@@ -17,6 +18,7 @@ from workflow_engine.worker.loading import (
     install_from_environment,
     list_stage_queues,
     load_named,
+    make_app,
 )
 
 
@@ -84,6 +86,23 @@ def test_workflows_are_installed_with_the_queues_of_their_stages(monkeypatch: py
     installation = find_installation(app)
     assert installation is not None
     assert installation.list_queues() == ["workflow.control", "workflow", "printer"]
+
+
+def test_an_app_that_is_named_is_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Celery(set_as_current=False)
+    monkeypatch.setattr(sys.modules["shop_of_loading_tests"], "app", app, raising=False)
+    monkeypatch.setenv(WORKFLOWS_VARIABLE, "shop_of_loading_tests:app")
+
+    assert make_app(Settings.load()) is app
+
+
+def test_workflows_that_are_named_get_an_app_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WORKFLOWS_VARIABLE, "shop_of_loading_tests:first")
+
+    app = make_app(Settings.load(queue="documents"))
+
+    assert app.conf.task_default_queue == "documents"
+    assert find_installation(app) is not None
 
 
 def test_queues_are_listed_once() -> None:

@@ -1,0 +1,105 @@
+"""What ``doctor`` asks of the broker and of the workers that listen there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from workflow_engine.worker.broker_link import BrokerLink
+from workflow_engine.worker.configuration import UNSAFE_CONTENT
+from workflow_engine.worker.depths import count_queues
+from workflow_engine.worker.installation import get_installation
+from workflow_engine.worker.priorities import STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import timedelta
+
+    from celery import Celery
+
+_LOCAL: Final = frozenset({None, "", "localhost", "127.0.0.1", "::1"})
+
+
+class CeleryProbe:
+    """Asks the broker of an app, and its workers by remote control.
+
+    Args:
+        app: An app that the engine was installed into.
+        patience: How long workers may take to answer; all that answer in time count, so this is how long it takes.
+    """
+
+    def __init__(self, app: Celery, patience: timedelta) -> None:
+        self._app = app
+        self._patience = patience.total_seconds()
+        self._link = BrokerLink(app)
+
+    def depths(self, queues: Collection[str]) -> dict[str, int] | None:
+        """Return how many messages wait in each queue; None when the broker cannot be asked."""
+        try:
+            with self._link.channel() as channel:
+                return count_queues(channel, queues)
+        except Exception:  # noqa: BLE001 - whatever it is, the broker cannot be asked
+            return None
+
+    def consumers(self) -> dict[str, list[str]] | None:
+        """Return the queues that each worker consumes; None when workers cannot be asked over this broker.
+
+        Workers inside an application (``runtime.start()``) do not answer.
+        """
+        if not self._has_remote_control():
+            return None
+        answers = self._inspect().active_queues() or {}
+        return {worker: [queue["name"] for queue in queues] for worker, queues in answers.items()}
+
+    def idle_slots(self) -> int | None:
+        """Return how many more tasks the workers could execute now; None when they cannot be asked."""
+        if not self._has_remote_control():
+            return None
+        stats, active = self._inspect().stats() or {}, self._inspect().active() or {}
+        slots = {worker: int(answer["pool"]["max-concurrency"]) for worker, answer in stats.items()}
+        return sum(max(0, count - len(active.get(worker, ()))) for worker, count in slots.items())
+
+    def hazards(self) -> list[str]:
+        """Return what is unsafe about the app's configuration and broker."""
+        return [*find_content_hazards(self._app), *find_url_hazards(self._app), *find_step_hazards(self._app)]
+
+    def queues(self) -> list[str]:
+        """Return every queue of the engine."""
+        return get_installation(self._app).list_queues()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._link.close()
+
+    def _has_remote_control(self) -> bool:
+        with self._app.connection_for_read() as connection:
+            return bool(connection.transport.driver_type != "memory")
+
+    def _inspect(self) -> Any:
+        return self._app.control.inspect(timeout=self._patience)
+
+
+def find_content_hazards(app: Celery) -> list[str]:
+    """Return the serializers that execute code when a message is read."""
+    unsafe = sorted(UNSAFE_CONTENT.intersection(app.conf.accept_content))
+    return [f"accept_content has {', '.join(unsafe)}: whoever can write to the broker runs code here"] if unsafe else []
+
+
+def find_url_hazards(app: Celery) -> list[str]:
+    """Return what is unsafe about reaching a broker on another host."""
+    hazards = []
+    for url in str(app.conf.broker_url or "").split(";"):
+        parts = urlsplit(url)
+        if not parts.scheme.startswith("redis") or parts.hostname in _LOCAL:
+            continue
+        if parts.password is None:
+            hazards.append(f"the broker on {parts.hostname} is used without a password")
+        if parts.scheme == "redis" and not app.conf.broker_use_ssl:
+            hazards.append(f"the connection to the broker on {parts.hostname} is not encrypted")
+    return hazards
+
+
+def find_step_hazards(app: Celery) -> list[str]:
+    """Return what keeps priorities from being kept apart."""
+    steps = app.conf.broker_transport_options.get("priority_steps")
+    return [] if steps is None or list(steps) == list(range(STEPS)) else ["priority_steps is not 0 to 9"]
