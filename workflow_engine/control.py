@@ -70,20 +70,6 @@ class RunControl(RunReader, ABC):
     def engine(self) -> Engine:
         """The engine of this process."""
 
-    @property
-    def worker_id(self) -> str:
-        """Names this process as the owner of leases: ``host:pid:random``."""
-        return self.engine.worker_id
-
-    def get_workflow_priority(self, workflow_id: str) -> int:
-        """Return the priority that runs of the workflow get where ``create_run`` names none.
-
-        Raises:
-            WorkflowNotFoundError: No workflow of that id is registered here.
-        """
-        priority = self.registry.priority_of(self.registry.get(workflow_id).id)
-        return commands.DEFAULT_PRIORITY if priority is None else priority
-
     def get_run(self, run_id: str) -> RunHandle[Any]:
         """Return a handle of a run.
 
@@ -231,6 +217,22 @@ class RunControl(RunReader, ABC):
     def sweep(self, *, force: bool = True) -> SweepReport:
         """Find and repair what no message will, once; without ``force`` only if no other sweep did a moment ago."""
         return commands.sweep(self.engine, force=force)
+
+    def prune(
+        self, older_than: timedelta, statuses: Collection[RunStatus | str] = TERMINAL_RUN, *, dry_run: bool = False
+    ) -> int:
+        """Delete runs that ended longer than ``older_than`` ago, with all that is recorded of them; return how many.
+
+        Args:
+            older_than: Counted from their end.
+            statuses: How they ended.
+            dry_run: Only count them.
+
+        Raises:
+            InvalidRequestError: A status is one of live runs.
+        """
+        ended = [RunStatus(status) for status in statuses]
+        return commands.prune(self.engine, older_than=older_than, statuses=ended, dry_run=dry_run)
 
     def annotate(
         self,

@@ -123,6 +123,20 @@ class WorkflowRuntime(RunControl):
             assert self._app is not None  # noqa: S101 - install has set it
             return self._app
 
+    @property
+    def worker_id(self) -> str:
+        """Names this process as the owner of leases: ``host:pid:random``."""
+        return self.engine.worker_id
+
+    def get_workflow_priority(self, workflow_id: str) -> int:
+        """Return the priority that runs of the workflow get where ``create_run`` names none.
+
+        Raises:
+            WorkflowNotFoundError: No workflow of that id is registered here.
+        """
+        priority = self.registry.priority_of(self.registry.get(workflow_id).id)
+        return commands.DEFAULT_PRIORITY if priority is None else priority
+
     @overload
     def create_run(
         self,

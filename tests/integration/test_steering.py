@@ -168,6 +168,19 @@ def test_a_sweep_by_hand_is_never_skipped(runtime: WorkflowRuntime) -> None:
     assert [runtime.sweep(force=False).skipped, runtime.sweep(force=False).skipped] == [False, True]
 
 
+def test_ended_runs_are_pruned_and_live_ones_are_not(runtime: WorkflowRuntime) -> None:
+    ended, live = finish(runtime), runtime.create_run(pages, Page(number=1))
+
+    counted = runtime.prune(timedelta(0), dry_run=True)
+    spared = runtime.prune(timedelta(days=1)), runtime.prune(timedelta(0), ["FAILED"])
+    deleted = runtime.prune(timedelta(0), [RunStatus.COMPLETED])
+
+    assert (counted, spared, deleted) == (1, (0, 0), 1)
+    assert (runtime.find_run(ended.id), live.status) == (None, RunStatus.PENDING)
+    with pytest.raises(InvalidRequestError, match="not PENDING"):
+        runtime.prune(timedelta(0), [RunStatus.PENDING])
+
+
 def test_annotations_from_outside_are_checked(runtime: WorkflowRuntime) -> None:
     run = runtime.create_run(pages, Page(number=1))
 

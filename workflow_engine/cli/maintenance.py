@@ -45,7 +45,7 @@ def sweep(connection: Connection, *, as_json: bool) -> None:
 @pass_connection
 def prune(connection: Connection, older_than: timedelta, statuses: tuple[str, ...], *, dry_run: bool) -> None:
     """Delete ended runs with all that is recorded of them."""
-    count = connection.runtime().prune(older_than, [status.upper() for status in statuses], dry_run)
+    count = connection.runtime().prune(older_than, [status.upper() for status in statuses], dry_run=dry_run)
     verb = "would be deleted" if dry_run else "deleted"
     output().print(f"{format_count(count, 'run')} {verb}")
 
