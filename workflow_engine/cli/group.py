@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "db": "workflow_engine.cli.db:db",
     "runs": "workflow_engine.cli.runs:runs",
     "workflows": "workflow_engine.cli.workflows:workflows",
+    "doctor": "workflow_engine.cli.doctor:doctor",
     "sweep": "workflow_engine.cli.maintenance:sweep",
     "prune": "workflow_engine.cli.maintenance:prune",
 }

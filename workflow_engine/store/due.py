@@ -30,13 +30,16 @@ _MOST_SPACED_TRIES = 1000
 
 _HINT_COLUMNS = ("id", "dispatch_number", "run_id", "stage_id", "queue", "dispatch_priority")
 
-_due_at = case((stages.c.status == StageStatus.PENDING.value, stages.c.available_at), else_=stages.c.next_poll_at)
-_waits = and_(
+#: When a waiting stage run may be claimed.
+due_at = case((stages.c.status == StageStatus.PENDING.value, stages.c.available_at), else_=stages.c.next_poll_at)
+#: Whether a stage run waits for a worker, or for its time.
+waits = and_(
     stages.c.superseded_by.is_(None),
     stages.c.status.in_([StageStatus.PENDING.value, StageStatus.SUSPENDED.value]),
     stages.c.lease_id.is_(None),
 )
-_may_run = (
+#: Whether its run lets a stage run be claimed.
+may_run = (
     select(literal(1))
     .where(
         runs.c.id == stages.c.run_id,
@@ -62,7 +65,7 @@ def waiting_lists(tx: Connection) -> tuple[int, list[WaitingList]]:
     """Return the database's time, and the lists that hold, or should hold, messages of stage runs that are due."""
     present = int(tx.scalar(select(now())) or 0)
     rows = tx.execute(
-        select(stages.c.queue, stages.c.dispatch_priority).where(_waits, _due_at <= present).distinct()
+        select(stages.c.queue, stages.c.dispatch_priority).where(waits, due_at <= present).distinct()
     ).all()
     marks = {
         (row.queue, row.dispatch_priority): row.mark
@@ -80,16 +83,16 @@ def dispatch_due(tx: Connection, waiting: WaitingList, *, slack_ms: int, limit: 
 
     Due polls and retries go to the list of their own priority; what was sent and lost goes to the recovery lane.
     """
-    is_new = stages.c.dispatched_at < _due_at
+    is_new = stages.c.dispatched_at < due_at
     batch = (
         select(stages.c.id)
         .where(
             stages.c.queue == waiting.queue,
             stages.c.dispatch_priority == waiting.priority,
-            _waits,
-            _due_at <= now(),
+            waits,
+            due_at <= now(),
             or_(is_new, _is_lost(waiting.delivered_until, slack_ms)),
-            _may_run,
+            may_run,
         )
         .order_by(stages.c.dispatched_at)
         .limit(limit)
@@ -98,7 +101,7 @@ def dispatch_due(tx: Connection, waiting: WaitingList, *, slack_ms: int, limit: 
     )
     rows = tx.execute(
         update(stages)
-        .where(stages.c.id.in_(select(batch.c.id)), _waits)
+        .where(stages.c.id.in_(select(batch.c.id)), waits)
         .values(
             dispatched_at=now(),
             dispatch_number=stages.c.dispatch_number + 1,
@@ -111,8 +114,35 @@ def dispatch_due(tx: Connection, waiting: WaitingList, *, slack_ms: int, limit: 
     return [Hint(*row) for row in rows]
 
 
-def _is_lost(delivered_until: int, slack_ms: int) -> sa.ColumnElement[bool]:
+def find_stuck_runs(tx: Connection, waiting: WaitingList, *, slack_ms: int, patience_ms: int, limit: int) -> list[str]:
+    """Return runs with work of that list that nothing will bring forward: no lease, no later time, no message.
+
+    That is what the sweep repairs, so only what has been so for ``patience_ms`` counts.
+    """
+    earlier = now() - patience_ms
+    is_lost = and_(due_at < earlier, _is_lost(waiting.delivered_until, slack_ms, earlier))
+    query = (
+        select(stages.c.run_id)
+        .where(
+            stages.c.queue == waiting.queue,
+            stages.c.dispatch_priority == waiting.priority,
+            waits,
+            may_run,
+            or_(and_(stages.c.dispatched_at < due_at, due_at < earlier), is_lost),
+        )
+        .distinct()
+        .limit(limit)
+    )
+    return list(tx.scalars(query))
+
+
+def _is_lost(
+    delivered_until: int, slack_ms: int, instant: sa.ColumnElement[int] | None = None
+) -> sa.ColumnElement[bool]:
     tries = stages.c.redispatches + 1
     is_long = or_(tries > _MOST_SPACED_TRIES, slack_ms * tries * tries > _LONGEST_SPACING_MS)
     spacing = case((is_long, _LONGEST_SPACING_MS), else_=slack_ms * tries * tries)
-    return and_(stages.c.dispatched_at < delivered_until - slack_ms, stages.c.dispatched_at < now() - spacing)
+    return and_(
+        stages.c.dispatched_at < delivered_until - slack_ms,
+        stages.c.dispatched_at < (now() if instant is None else instant) - spacing,
+    )

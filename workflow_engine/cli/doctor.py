@@ -1,0 +1,78 @@
+"""``workflow-engine doctor``: is everything well? For people, and as a health check."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import click
+from rich.text import Text
+
+from workflow_engine.cli.connection import pass_connection, require_database
+from workflow_engine.cli.console import make_table, output, print_json
+from workflow_engine.cli.parameters import DURATION
+
+if TYPE_CHECKING:
+    from workflow_engine.cli.connection import Connection
+    from workflow_engine.engine.doctor import Diagnosis
+
+_SIGNS: Final = {"healthy": ("✓", "ok"), "degraded": ("✗", "bad"), "unknown": ("?", "waiting")}
+_EXIT_CODES: Final = {"healthy": 0, "degraded": 1, "unknown": 2}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option(
+    "--max-wait",
+    type=DURATION,
+    default=timedelta(minutes=5),
+    show_default="5m",
+    help="Work that is due may wait this long for a worker.",
+)
+@click.option(
+    "--patience",
+    type=DURATION,
+    default=timedelta(seconds=1),
+    show_default="1s",
+    help="How long workers may take to answer.",
+)
+@pass_connection
+def doctor(connection: Connection, *, as_json: bool, max_wait: timedelta, patience: timedelta) -> int:
+    """Check connections, schema, workers, sweep, backlog, definitions, configuration and records; change nothing.
+
+    Exit codes: 0 healthy, 1 degraded, 2 cannot be checked.
+    """
+    diagnosis = _examine(connection, max_wait, patience)
+    if as_json:
+        print_json({"health": diagnosis.health, "findings": [dataclasses.asdict(f) for f in diagnosis.findings]})
+    else:
+        _show(diagnosis)
+    return _EXIT_CODES[diagnosis.health]
+
+
+def _examine(connection: Connection, max_wait: timedelta, patience: timedelta) -> Diagnosis:
+    from workflow_engine.engine.doctor import Health, Limits, check_access, examine  # noqa: PLC0415 - `--help` is quick
+    from workflow_engine.worker.inspection import CeleryProbe  # noqa: PLC0415 - same
+
+    require_database(connection.settings().database_url)
+    access = check_access(connection.database())
+    if access.health is not Health.HEALTHY:
+        return access
+    runtime = connection.runtime()
+    probe = CeleryProbe(runtime.app, patience)
+    click.get_current_context().call_on_close(probe.close)
+    return examine(runtime.engine, probe, probe.queues(), Limits(backlog_age=max_wait))
+
+
+def _show(diagnosis: Diagnosis) -> None:
+    console = output()
+    table = make_table("", "check", "finding")
+    for finding in diagnosis.findings:
+        sign, style = _SIGNS[finding.health]
+        table.add_row(Text(sign, style=style), finding.check, finding.message)
+        for detail in finding.details:
+            table.add_row("", "", Text(f"  {detail}", style="label"))
+    console.print(table)
+    _, style = _SIGNS[diagnosis.health]
+    console.print(str(diagnosis.health), style=style)
