@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tests.faults.ablations import ABLATIONS
-from tests.faults.campaign import Plan, conduct
+from tests.faults.campaign import Plan, conduct, stop_in_good_order
 from tests.faults.cluster import Pace
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def plans(seed: int) -> dict[str, Plan]:
     """Return the campaign that aims at each safeguard."""
     return {
         "fence": aim(["stall a pool child"], ["long"], seed),
-        "heartbeat": aim(["double messages"], ["long"], seed),
+        "heartbeat": aim(["forge messages"], ["long"], seed),
         "reap": aim(["kill a worker"], ["chain", "long"], seed),
         "redispatch": aim(["flush Redis"], ["chain", "fan"], seed),
         "status": aim(["double messages"], ["chain", "fan", "long"], seed),
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=list(ABLATIONS), default=None)
     options = parser.parse_args(arguments)
+    stop_in_good_order()
     surprises = 0
     for name, plan in plans(options.seed).items():
         if options.only in (None, name):

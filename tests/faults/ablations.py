@@ -5,13 +5,12 @@ Each must make a campaign fail; one that does not would mean that the safeguard,
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from workflow_engine.engine import finish, leases, sweep
-from workflow_engine.store import claims, moves_postgres
-from workflow_engine.worker import app as worker_app
+from workflow_engine.store import moves_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,37 +22,43 @@ def remove_fence_check() -> None:
     def is_ours(run: Any, stage: Any, _claim: Any) -> bool:
         return bool(stage.lease_id is not None and stage.is_live and run.is_live)
 
-    finish._is_ours = is_ours
-    _edit_statement("_COMPLETE", "s.id = :stage_run_id AND s.fence = :fence AND", "s.id = :stage_run_id AND")
+    replace("workflow_engine.engine.finish", "_is_ours", is_ours)
+    edit_statement("_COMPLETE", "s.id = :stage_run_id AND s.fence = :fence AND", "s.id = :stage_run_id AND")
 
 
 def remove_heartbeat() -> None:
     """Nobody renews a lease."""
-    leases.LeaseKeeper.renew = lambda _self: None  # type: ignore[method-assign]
+    replace("workflow_engine.engine.leases", "renew_leases", lambda _database, held, _lease_ms: set(held))
 
 
 def remove_reaping() -> None:
     """Expired leases stay expired."""
-    sweep.reap_expired = lambda _engine: 0
+    replace("workflow_engine.engine.sweep", "reap_expired", lambda _engine: 0)
 
 
 def remove_redispatch() -> None:
     """Lost messages stay lost."""
-    sweep.redispatch_due = lambda _engine: 0
+    replace("workflow_engine.engine.sweep", "redispatch_due", lambda _engine: 0)
 
 
 def remove_status_guard() -> None:
-    """A claim takes what its message names, whether or not it waits."""
-    _edit_statement("_CLAIM", "AND s.status = 'PENDING' AND", "AND s.status IN ('PENDING', 'RUNNING') AND")
-    claims._may_be_claimed = lambda *_: False
+    """A claim takes what its message names, whether it waits or is being executed."""
+    edit_statement("_CLAIM", "AND s.status = 'PENDING' AND", "AND s.status IN ('PENDING', 'RUNNING') AND")
 
 
 def remove_message_guards() -> None:
     """Malformed entries reach kombu."""
-    worker_app.guard_connections = lambda _app: None
+    replace("workflow_engine.worker.app", "guard_connections", lambda _app: None)
 
 
-def _edit_statement(name: str, old: str, new: str) -> None:
+def replace(module: str, name: str, patch: object) -> None:
+    """Replace what a module calls; it must be there, or the ablation is for nothing."""
+    found = import_module(module)
+    getattr(found, name)
+    setattr(found, name, patch)
+
+
+def edit_statement(name: str, old: str, new: str) -> None:
     statement = str(getattr(moves_postgres, name).text)
     if statement.count(old) != 1:
         raise AssertionError(f"{name} does not hold {old!r} once: the ablation has to follow the code")

@@ -10,6 +10,7 @@ import argparse
 import random
 import secrets
 import shutil
+import signal
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -232,6 +233,11 @@ def describe(result: Result) -> str:
     return "\n".join([*lines, *result.problems[:50]])
 
 
+def stop_in_good_order() -> None:
+    """Let SIGTERM end the cluster's processes as well."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a campaign from the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign", description=__doc__)
@@ -239,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--logs", type=Path, default=None, help="folder for the logs of workers and beats")
     options = parser.parse_args(arguments)
+    stop_in_good_order()
     seed = options.seed if options.seed is not None else secrets.randbelow(2**31)
     print(f"seed {seed}", flush=True)
     result = conduct(Plan(seed, timedelta(minutes=options.minutes)), keep_logs=options.logs)

@@ -126,7 +126,7 @@ class Chaos:
         """Deliver again what waits, and what waited before."""
         with self._redis() as client:
             for key in self._keys():
-                waiting = client.lrange(key, 0, MOST_REPLAYED)
+                waiting = client.lrange(key, 0, MOST_REPLAYED) if client.llen(key) < MOST_REPLAYED else []
                 self._seen = [*self._seen, *waiting][-MOST_REPLAYED:]
                 for entry in [*waiting, *self._random.sample(self._seen, min(len(self._seen), 20))]:
                     push = client.lpush if self._random.random() < 0.5 else client.rpush
