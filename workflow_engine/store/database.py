@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +24,7 @@ from workflow_engine.clock import SystemClock
 from workflow_engine.errors import ConfigurationError, DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine import URL, Connection, Engine
 
@@ -38,6 +38,7 @@ _RETRYABLE = ("40001", "40P01", "55P03", "57014", "57P0", "08", "53", "25P03")
 #: Each session: how long it may wait for a lock, run a statement, and sit in a transaction (a worker that is stopped
 #: in the middle of one would otherwise hold its run's lock until it dies).
 _POSTGRES_SESSION = (
+    "SET default_transaction_isolation = 'read committed'; "
     "SET lock_timeout = '5s'; SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '10s'"
 )
 _SQLITE_SESSION = (
@@ -70,8 +71,6 @@ class Database:
         #: An in-memory database is one connection: its transactions take turns.
         self._turn = threading.RLock() if self._in_memory else nullcontext()
         self.engine = self._postgres_engine(pool_size) if self.is_postgres else self._sqlite_engine()
-        #: For single statements: no BEGIN and COMMIT round trips, each statement commits itself.
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def safe_url(self) -> str:
@@ -104,7 +103,7 @@ class Database:
             return self.transact(work)
 
         def attempt() -> T:
-            with self._autocommit.connect() as connection:
+            with self._autocommitting() as connection:
                 return work(connection)
 
         return self._with_retries(attempt)
@@ -113,7 +112,8 @@ class Database:
         """Call ``work``, which only reads; retried like ``transact``."""
 
         def attempt() -> T:
-            with self._turn, (self._autocommit if self.is_postgres else self.engine).connect() as connection:
+            connect = self._autocommitting if self.is_postgres else self.engine.connect
+            with self._turn, connect() as connection:
                 return work(connection.execution_options(workflow_read=True))
 
         return self._with_retries(attempt)
@@ -125,6 +125,21 @@ class Database:
     def forget_connections(self) -> None:
         """Drop connections inherited over a fork without closing them: they belong to the parent."""
         self.engine.dispose(close=False)
+
+    @contextmanager
+    def _autocommitting(self) -> Iterator[Connection]:
+        """Lend a connection each of whose statements commits itself: no round trips for BEGIN and COMMIT.
+
+        SQLAlchemy's isolation level AUTOCOMMIT would cost a round trip of its own each time (a SET of psycopg2's).
+        """
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.autocommit = True
+            try:
+                yield connection
+            finally:
+                if not driver.closed:
+                    driver.autocommit = False
 
     def _with_retries(self, attempt: Callable[[], T]) -> T:
         for tries in range(1, _MAX_TRIES + 1):
@@ -143,7 +158,6 @@ class Database:
     def _postgres_engine(self, pool_size: int) -> Engine:
         engine = sa.create_engine(
             self.url,
-            isolation_level="READ COMMITTED",
             pool_size=pool_size,
             max_overflow=20,
             pool_timeout=30,
