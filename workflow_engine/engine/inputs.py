@@ -30,17 +30,21 @@ def resolve_input(claim: Claim, stage: Stage[Any, Any], workflow: Workflow[Any, 
     what = f'input of stage "{stage.id}"'
     if not stage.takes_input:
         return stage.input.parse({}, what=what)
+    groups = Plan.from_json(claim.plan).groups
+    if stage.takes_group:
+        members = [member.id for member in groups[claim.execution_group - 2]]
+        known = {stage_id: workflow.stages[stage_id] for stage_id in members if stage_id in workflow.stages}
+        # A group that was skipped whole is an empty one to who takes a group; to others it passes its own input on.
+        is_skipped = claim.input_group != claim.execution_group - 1
+        return GroupOutput({} if is_skipped else completed_texts(members, claim.outputs, needed_by=stage.id), known)
     if claim.input_group == 0:
         if claim.run_input is None:
             raise StageOutputMissing(f'Stage "{stage.id}" needs the input of run {claim.run_id}, which is not recorded')
         return stage.input.decode(claim.run_input, what=what)
-    members = Plan.from_json(claim.plan).groups[claim.input_group - 1]
-    texts = completed_texts([member.id for member in members], claim.outputs, needed_by=stage.id)
-    if stage.takes_group:
-        known = {member.id: workflow.stages[member.id] for member in members if member.id in workflow.stages}
-        return GroupOutput(texts, known)
+    members = [member.id for member in groups[claim.input_group - 1]]
+    texts = completed_texts(members, claim.outputs, needed_by=stage.id)
     if len(members) == 1:
-        return stage.input.decode(texts[members[0].id], what=what)
+        return stage.input.decode(texts[members[0]], what=what)
     return stage.input.decode(compose_object(texts), what=what)
 
 

@@ -113,9 +113,7 @@ def test_8_01_the_input_is_the_same_in_retry_and_rerun(start: Start) -> None:
 
 
 def test_8_01_a_stage_without_input_gets_an_empty_one(start: Start) -> None:
-    workflow = chain(
-        step("a", lambda ctx: ctx.input), step("b", lambda ctx: repr(ctx.input), takes=NoInput, gives=str)
-    )
+    workflow = chain(step("a", lambda ctx: ctx.input), step("b", lambda ctx: repr(ctx.input), takes=NoInput, gives=str))
     tester = start(workflow)
 
     run = tester.create_run(workflow, 3)
