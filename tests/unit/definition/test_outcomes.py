@@ -172,7 +172,7 @@ def test_no_wait_exceeds_the_longest(failures: int, factor: float, drawn: float)
 
 
 def test_without_backoff_there_is_no_wait() -> None:
-    retry = Retry(backoff=timedelta(0), factor=10, jitter=False)
+    retry = Retry(backoff=timedelta(0), factor=10.0, jitter=False)
 
     assert retry.delay(1, lambda: 1.0) == timedelta(0)
     assert retry.delay(5_000, lambda: 1.0) == timedelta(0)

@@ -1,4 +1,4 @@
-"""Schemas parse, store and read back; what would not come back is refused."""
+"""Schemas parse, store and read back: what is accepted comes back as it was."""
 
 from __future__ import annotations
 
@@ -17,21 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     HttpUrl,
     Json,
     PlainSerializer,
-    SecretStr,
     computed_field,
-    field_serializer,
     field_validator,
-    model_validator,
 )
 from typing_extensions import TypedDict
 
 from workflow_engine.definition.schemas import NoConfig, NoInput, Schema
-from workflow_engine.errors import DefinitionError, InvalidDataError, PayloadError
+from workflow_engine.errors import InvalidDataError, PayloadError
 from workflow_engine.payload import decode_json
 
 
@@ -89,24 +87,6 @@ class WithComputed(BaseModel):
         return self.a * 2
 
 
-class Secretive(BaseModel):
-    user: str
-    password: SecretStr
-
-
-class Account(BaseModel):
-    user: str = ""
-    api_key: str = Field(default="", max_length=5)
-    max_tokens: int = 0
-    rows: list[Row] = []
-
-    @model_validator(mode="after")
-    def refuse_weak_key(self) -> Account:
-        if self.api_key == "weak":
-            raise ValueError(f"the key {self.api_key} is weak")
-        return self
-
-
 class SpelledNaN(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="strings")
     score: float
@@ -127,6 +107,15 @@ class Handled(BaseModel):
     handle: Handle
 
 
+class Raw(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    handle: Annotated[
+        Handle,
+        PlainSerializer(lambda _: "handle", when_used="json"),
+        BeforeValidator(lambda value: Handle() if value == "handle" else value),
+    ]
+
+
 class Converted(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True)
     handle: Annotated[Handle, PlainSerializer(lambda _: "handle")]
@@ -135,14 +124,6 @@ class Converted(BaseModel):
     @classmethod
     def read_handle(cls, value: object) -> object:
         return Handle() if value == "handle" else value
-
-
-class Failing(BaseModel):
-    a: int
-
-    @field_serializer("a")
-    def write(self, value: int) -> int:
-        raise ValueError("no way to write it")
 
 
 def problems(tp: Any, value: object) -> tuple[str, ...]:
@@ -228,35 +209,6 @@ def test_aliases_are_for_callers_and_names_are_for_the_record() -> None:
     assert decode_json(text) == {"first": 1, "second": 2, "third": 4}
 
 
-def test_every_rejected_field_is_named_with_its_path() -> None:
-    assert problems(Table, {"rows": [{"score": "high"}, 3]}) == (
-        "rows[0].name: Field required",
-        "rows[0].score: Input should be a valid number, unable to parse string as a number",
-        "rows[1]: Input should be a valid dictionary or instance of Row",
-    )
-
-
-def test_a_problem_of_the_whole_value_has_no_path() -> None:
-    assert problems(int, "x") == ("Input should be a valid integer, unable to parse string as an integer",)
-
-
-def test_a_changed_instance_does_not_slip_through() -> None:
-    row = Row(name="a")
-    row.name = 3  # type: ignore[assignment] # the mistake
-    table = Table(rows=[row])
-
-    assert problems(Table, table) == ("rows[0].name: Input should be a valid string",)
-    assert problems(list[Row], [row]) == ("[0].name: Input should be a valid string",)
-    with pytest.raises(InvalidDataError, match=r"rows\[0\].name"):
-        Schema.of(Table).parse(table, what="output")
-    with pytest.raises(InvalidDataError, match=r"rows\[0\].name"):
-        Schema.of(Table).encode(table, what="output")
-
-
-def test_an_instance_made_without_validation_does_not_slip_through() -> None:
-    assert problems(Row, Row.model_construct(score=1.0)) == ("name: Field required",)
-
-
 def test_a_change_that_can_be_parsed_is_stored_parsed() -> None:
     row = Row(name="a")
     row.score = "2.5"  # type: ignore[assignment] # the mistake
@@ -290,53 +242,10 @@ def test_accepted_values_are_copies() -> None:
     assert accepted.extra == [1]
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (Row(name="a", score=math.nan), "Cannot store output: score: nan has no JSON form"),
-        (Row(name="a", score=-math.inf), "Cannot store output: score: -inf has no JSON form"),
-    ],
-    ids=repr,
-)
-def test_nan_in_a_typed_field_is_refused(value: Row, message: str) -> None:
-    assert refusal(Row, value) == message
-
-
-def test_nan_never_becomes_null() -> None:
-    assert refusal(float | None, math.nan) == "Cannot store output: nan has no JSON form"
-    assert refusal(Table, Table(extra={"a": [1, math.inf]})) == (
-        "Cannot store output: extra.a[1]: inf has no JSON form"
-    )
-    assert refusal(dict[str, float | None], {"a": None, "b": math.nan}) == (
-        "Cannot store output: b: nan has no JSON form"
-    )
-
-
 def test_a_model_that_spells_nan_out_keeps_it() -> None:
     accepted, _ = Schema.of(SpelledNaN).accept(SpelledNaN(score=math.nan), what="output")
 
     assert math.isnan(accepted.score)
-
-
-@pytest.mark.parametrize(
-    ("extra", "message"),
-    [
-        (datetime(2026, 1, 1, tzinfo=UTC), "extra: datetime comes back as str"),
-        ({"a": {1, 2}}, "extra.a: set comes back as list"),
-        ([b"x"], "extra[0]: bytes comes back as str"),
-        ({"a": Decimal(1)}, "extra.a: Decimal comes back as str"),
-        (Color.RED, "extra: Color comes back as str"),
-        ({1: "x"}, "extra: the key 1 (int) does not come back"),
-        ({2: "x", "2": "y"}, "extra: the key 2 (int) does not come back"),
-        (SecretStr("hunter2"), "extra: a secret cannot be stored; store a reference to it"),
-        ({"h": [Handle()]}, "extra.h[0]: Handle is not a JSON value"),
-        ("\ud83d\ude00", "extra: the str comes back changed"),
-        ([10**4300], "extra[0]: the integer has more than 4,300 digits"),
-    ],
-    ids=lambda value: type(value).__name__ if not isinstance(value, str) else ascii(value)[:30],
-)
-def test_what_an_untyped_field_would_lose_is_refused(extra: Any, message: str) -> None:
-    assert refusal(Table, Table(extra=extra)).startswith(f"Cannot store output: {message}")
 
 
 def test_an_untyped_tuple_comes_back_as_a_list() -> None:
@@ -345,16 +254,11 @@ def test_an_untyped_tuple_comes_back_as_a_list() -> None:
     assert accepted.extra == [1, [2]]
 
 
-def test_secrets_are_refused_and_not_shown() -> None:
-    message = refusal(Secretive, Secretive(user="u", password=SecretStr("hunter2")))
+def test_objects_that_cannot_be_compared_count_as_equal() -> None:
+    accepted, text = Schema.of(Raw).accept(Raw(handle=Handle()), what="output")
 
-    assert message == "Cannot store output: password: a secret cannot be stored; store a reference to it"
-
-
-def test_an_object_without_json_form_is_refused_with_its_path() -> None:
-    message = refusal(list[Handled], [Handled(handle=Handle())])
-
-    assert message.startswith("Cannot store output: [0].handle: Handle is not a JSON value")
+    assert isinstance(accepted.handle, Handle)
+    assert decode_json(text) == {"handle": "handle"}
 
 
 def test_an_object_with_a_serializer_and_a_validator_is_accepted() -> None:
@@ -362,33 +266,6 @@ def test_an_object_with_a_serializer_and_a_validator_is_accepted() -> None:
 
     assert isinstance(accepted.handle, Handle)
     assert decode_json(text) == {"handle": "handle"}
-
-
-def test_bytes_that_are_no_text_are_refused() -> None:
-    assert refusal(dict[str, bytes], {"a": b"\xff"}).startswith("Cannot store output: a: bytes is not a JSON value")
-
-
-def test_a_serializer_that_raises_is_reported() -> None:
-    assert "no way to write it" in refusal(Failing, Failing(a=1))
-
-
-def test_a_value_that_contains_itself_is_refused_with_its_path() -> None:
-    table = Table(extra={})
-    table.extra["again"] = [table.extra]
-
-    message = refusal(Table, table)
-
-    assert message.startswith("Cannot store output: extra.again[0]")
-    assert message.endswith(": the value contains itself")
-
-
-@pytest.mark.parametrize("levels", [200, 240, 300])
-def test_values_nested_too_deeply_are_refused(levels: int) -> None:
-    value: Any = []
-    for _ in range(levels - 1):
-        value = [value]
-
-    assert "nested deeper than 200 levels" in refusal(Table, Table(extra=value))
 
 
 def test_two_hundred_levels_are_accepted() -> None:
@@ -404,32 +281,6 @@ def test_two_hundred_levels_are_accepted() -> None:
 def test_the_size_limit_is_checked_on_the_text() -> None:
     assert refusal(str, "x" * 2000, max_bytes=1024) == "output is 2,002 bytes of JSON; at most 1,024 are allowed"
     assert refusal(str, "\ud800" * 2000, max_bytes=1024) == "output is 12,002 bytes of JSON; at most 1,024 are allowed"
-
-
-def test_text_that_does_not_fit_is_refused_with_its_path() -> None:
-    with pytest.raises(InvalidDataError, match="Invalid input: name: Input should be a valid string"):
-        Schema.of(Row).decode('{"name": 3}', what="input")
-
-
-def test_text_that_is_not_json_is_refused() -> None:
-    with pytest.raises(PayloadError, match="Stored text is not JSON"):
-        Schema.of(Row).decode('{"name"', what="input")
-
-
-def test_messages_hide_the_values_of_secret_fields() -> None:
-    assert problems(Account, {"api_key": "hunter2"}) == (
-        "api_key: the value is refused (string_too_long); not shown because of its name",
-    )
-
-
-def test_messages_of_a_whole_model_hide_its_secrets() -> None:
-    assert problems(Account, {"api_key": "weak"}) == ("Value error, the key *** is ***",)
-
-
-def test_a_token_limit_is_no_secret() -> None:
-    assert problems(Account, {"max_tokens": "x"}) == (
-        "max_tokens: Input should be a valid integer, unable to parse string as an integer",
-    )
 
 
 def test_no_input_ignores_what_it_is_given() -> None:
@@ -458,11 +309,6 @@ def test_no_config_refuses_every_field() -> None:
 def test_a_schema_is_named_after_its_type(tp: Any, name: str) -> None:
     assert Schema.of(tp).name == name
     assert repr(Schema.of(tp)) == f"Schema({name})"
-
-
-def test_a_type_that_pydantic_does_not_know_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="Handle cannot be used as a schema"):
-        Schema.of(Handle)
 
 
 def test_the_json_schema_uses_field_names() -> None:

@@ -55,7 +55,7 @@ def second(ctx: StageContext[str]) -> str:
     return ""
 
 
-@stage(name="End <all> #1", dependencies=[extract], estimate_cost=lambda *_: 2)
+@stage(name="End <all> #1", dependencies=[extract, first], estimate_cost=lambda *_: 2)
 def end(ctx: StageContext[NoInput]) -> int:
     return 1
 
@@ -143,7 +143,7 @@ def test_the_plan_is_what_a_run_needs() -> None:
     assert (planned.queue_timeout_ms, planned.takes_input, planned.dependencies) == (1500, True, ())
     assert planned.fingerprint == extract.fingerprint
     assert [[s.number for s in group] for group in plan.groups] == [[1], [2, 3], [4]]
-    assert (plan.groups[2][0].takes_input, plan.groups[2][0].dependencies) == (False, ("extract",))
+    assert (plan.groups[2][0].takes_input, plan.groups[2][0].dependencies) == (False, ("extract", "first"))
     assert plan.groups[2][0].queue_timeout_ms is None
     assert plan.on_failure == ("wait_all", "wait_all", "wait_all")
     assert plan.fingerprint == build(on_failure=GroupFailurePolicy.WAIT_ALL).fingerprint
