@@ -62,6 +62,8 @@ def count(ctx: StageContext[GroupOutput]) -> int:
     assert_type(ctx.input[classify], Labels)
     assert_type(ctx.input["classify"], Any)
     assert_type(ctx.input.get(summarize), Summary | None)
+    assert_type(classify in ctx.input and "classify" in ctx.input, bool)
+    assert_type([stage_id.upper() for stage_id in ctx.input], list[str])
     assert_type(ctx.require(classify), Labels)
     assert_type(ctx.require("classify"), Any)
     assert_type(ctx.optional(merge), Report | None)

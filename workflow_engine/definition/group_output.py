@@ -19,7 +19,7 @@ O = TypeVar("O")  # noqa: E741 - an output
 D = TypeVar("D")
 
 
-class GroupOutput(Mapping[str, Any]):
+class GroupOutput(Mapping[Any, Any]):
     """The outputs of a parallel group, read-only and parsed when asked for.
 
     Each access parses anew, so changing what one reader got does not change what the next one gets. Iteration

@@ -235,7 +235,7 @@ class TestRunTimeDefinitions:
 
     def test_annotations_fill_what_is_not_given(self) -> None:
         assert types_of(define_stage(id="x", execute=body)) == (Text, Limits, Labels, None)
-        assert types_of(define_stage(id="x", execute=body, config=TightLimits)) == (Text, TightLimits, Labels, None)  # type: ignore[arg-type]
+        assert types_of(define_stage(id="x", execute=body, config=TightLimits)) == (Text, TightLimits, Labels, None)
 
     def test_explicit_schemas_need_no_annotations(self) -> None:
         made = define_stage(id="x", execute=lambda _: Labels(names=[]), input=Text, output=Labels)
@@ -267,9 +267,7 @@ class TestRunTimeDefinitions:
         assert types_of(made) == (Text, Limits, Labels, Ref)
 
     def test_a_batch_stage_with_another_state_in_its_check_is_refused(self) -> None:
-        message = refusal(
-            lambda: define_async_batch_stage(id="x", execute=suspending, check=poll, state=OtherRef)  # type: ignore[misc]
-        )
+        message = refusal(lambda: define_async_batch_stage(id="x", execute=suspending, check=poll, state=OtherRef))
 
         assert message == 'stage "x" suspends with OtherRef but its poll takes Ref'
 
@@ -332,7 +330,7 @@ class TestFingerprint:
             stage(version="2")(body).fingerprint,
             define_stage(id="body", execute=body, output=int).fingerprint,  # type: ignore[arg-type]
             define_stage(id="body", execute=body, input=Labels).fingerprint,  # type: ignore[arg-type]
-            define_stage(id="body", execute=body, config=TightLimits).fingerprint,  # type: ignore[arg-type]
+            define_stage(id="body", execute=body, config=TightLimits).fingerprint,
         }
 
         assert len(made) == 6

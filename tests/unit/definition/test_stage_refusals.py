@@ -155,7 +155,7 @@ class TestRefusing:
         )
 
     def test_things_that_are_no_functions(self) -> None:
-        assert "expected a function" in refusal(lambda: stage(Text))  # type: ignore[call-overload] # the mistake
+        assert "expected a function" in refusal(lambda: stage(Text))
         assert "expected a function" in refusal(lambda: stage(id="x")(3))  # type: ignore[call-overload] # the mistake
 
     def test_an_output_that_pydantic_does_not_know(self) -> None:
