@@ -1,0 +1,419 @@
+"""What the protocol should do, in memory, by one thread, without SQL: the expectation that the engine is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from protocol_play import (
+    BACKOFF_MS,
+    DEADLINE_MS,
+    MAX_ATTEMPTS,
+    MAX_CRASHES,
+    MAX_WAIT_MS,
+    POLL_INTERVAL_MS,
+    QUEUE_TIMEOUT_MS,
+    WORKFLOWS,
+    Script,
+)
+from protocol_world import GRACE_MS, LEASE_MS, SWEEP_INTERVAL_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ACTIVE = {"PENDING", "RUNNING", "SUSPENDED"}
+ENDED_WELL = {"COMPLETED", "SKIPPED"}
+LIVE_RUN = {"PENDING", "RUNNING"}
+MISMATCH_STEPS_MS = (200, 1_000, 5_000, 15_000)
+MAX_POLL_FAILURES = 10
+LONGEST_POLL_BACKOFF_MS = 300_000
+
+
+class RefusedError(Exception):
+    """The engine should refuse the command and change nothing."""
+
+
+@dataclass
+class StageModel:
+    """A stage run."""
+
+    stage_id: str
+    group: int
+    generation: int
+    available_at: int
+    queue_timeout_at: int | None = None
+    status: str = "PENDING"
+    is_live: bool = True
+    attempt: int = 0
+    crashes: int = 0
+    poll_crashes: int = 0
+    poll_failures: int = 0
+    fence: int = 0
+    lease_until: int | None = None
+    worker: str | None = None
+    next_poll_at: int | None = None
+    max_wait_until: int | None = None
+    wakes: int = 0
+    mismatch_since: int | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.status in ACTIVE
+
+    @property
+    def is_leased(self) -> bool:
+        return self.lease_until is not None
+
+    def become(self, status: str, *, forced: bool = False) -> None:
+        """Move; ``forced`` when it is not the holder of the lease who does it."""
+        self.status = status
+        self.lease_until = self.worker = None
+        self.fence += forced
+        if status not in ACTIVE:
+            self.next_poll_at = None
+
+    def lease(self, now: int, worker: str) -> None:
+        self.fence += 1
+        self.lease_until, self.worker = now + LEASE_MS, worker
+
+    def is_due(self, now: int) -> bool:
+        if self.status == "PENDING":
+            return self.available_at <= now
+        return self.status == "SUSPENDED" and not self.is_leased and (self.next_poll_at or 0) <= now
+
+
+@dataclass
+class RunModel:
+    """A run."""
+
+    workflow_id: str
+    number: int
+    deadline_at: int | None
+    group: int = 1
+    generation: int = 0
+    status: str = "PENDING"
+    is_paused: bool = False
+    stages: list[StageModel] = field(default_factory=list)
+
+    @property
+    def is_live(self) -> bool:
+        return self.status in LIVE_RUN
+
+    def live(self) -> list[StageModel]:
+        return [stage for stage in self.stages if stage.is_live]
+
+    def members(self) -> list[StageModel]:
+        return [stage for stage in self.live() if stage.group == self.group]
+
+    def active(self) -> list[StageModel]:
+        return [stage for stage in self.live() if stage.is_active]
+
+    def plan(self, group: int) -> list[str]:
+        groups = WORKFLOWS[self.workflow_id].groups
+        return [stage.id for stage in groups[group - 1].stages] if group <= len(groups) else []
+
+    def group_of(self, stage_id: str) -> int:
+        groups = WORKFLOWS[self.workflow_id].groups
+        found = [group.number for group in groups for stage in group.stages if stage.id == stage_id]
+        if not found:
+            raise RefusedError
+        return found[0]
+
+    @property
+    def policy(self) -> str:
+        return WORKFLOWS[self.workflow_id].groups[self.group - 1].on_failure.value
+
+    @property
+    def is_draining(self) -> bool:
+        return self.policy != "wait_all" and any(stage.status == "FAILED" for stage in self.members())
+
+
+class Model:
+    """All runs, and the rules by which they move."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.runs: dict[str, RunModel] = {}
+        self.paused_workflows: set[str] = set()
+        self.last_tick: int | None = None
+        self.reap_after = 0
+
+    # ------------------------------------------------------------------------------------------------- commands
+
+    def create(self, run_id: str, workflow_id: str, number: int) -> None:
+        run = self.runs[run_id] = RunModel(workflow_id, number, self._deadline_of(workflow_id))
+        self._start_group(run, 1, run.plan(1))
+
+    def fork(self, run_id: str, fork_id: str, from_stage: str) -> None:
+        source = self.runs[run_id]
+        group = self._group_to_rerun(source, from_stage)
+        fork = self.runs[fork_id] = RunModel(source.workflow_id, source.number, self._deadline_of(source.workflow_id))
+        for stage in source.live():
+            if stage.group < group:
+                shared = StageModel(stage.stage_id, stage.group, 0, self.now)
+                shared.become(stage.status)
+                fork.stages.append(shared)
+        self._start_group(fork, group, fork.plan(group))
+
+    def cancel(self, run_id: str) -> None:
+        run = self.runs[run_id]
+        if run.is_live:
+            for stage in run.active():
+                stage.become("CANCELLED", forced=True)
+            run.status = "CANCELLED"
+
+    def pause(self, run_id: str, *, is_paused: bool) -> None:
+        run = self.runs[run_id]
+        if not run.is_live:
+            raise RefusedError
+        run.is_paused = is_paused
+
+    def rerun(self, run_id: str, from_stage: str, *, only: bool) -> None:
+        run = self.runs[run_id]
+        group = self._group_to_rerun(run, from_stage)
+        if run.is_live:
+            raise RefusedError
+        kept = [
+            stage.stage_id
+            for stage in run.live()
+            if only and stage.group == group and stage.stage_id != from_stage and stage.status in ENDED_WELL
+        ]
+        for stage in run.live():
+            if stage.group >= group and not (stage.group == group and stage.stage_id in kept):
+                stage.is_live = False
+        run.generation += 1
+        run.status, run.is_paused, run.deadline_at = "RUNNING", False, self._deadline_of(run.workflow_id)
+        self._start_group(run, group, [stage_id for stage_id in run.plan(group) if stage_id not in kept])
+
+    def _deadline_of(self, workflow_id: str) -> int | None:
+        return self.now + DEADLINE_MS if workflow_id == "hasty" else None
+
+    def _group_to_rerun(self, run: RunModel, from_stage: str) -> int:
+        group = run.group_of(from_stage)
+        well = {stage.stage_id for stage in run.live() if stage.group < group and stage.status in ENDED_WELL}
+        if not {stage_id for earlier in range(1, group) for stage_id in run.plan(earlier)} <= well:
+            raise RefusedError
+        return group
+
+    def wake(self, stage: StageModel) -> None:
+        if not (stage.is_active and stage.is_live):
+            return
+        if stage.status == "SUSPENDED" and not stage.is_leased:
+            stage.next_poll_at = self.now
+        else:
+            stage.wakes += 1
+
+    def push(self, run_id: str, stage_id: str, *, well: bool) -> bool:
+        run = self.runs[run_id]
+        run.group_of(stage_id)
+        stage = next((stage for stage in run.live() if stage.stage_id == stage_id), None)
+        if not run.is_live or (stage is not None and not stage.is_active):
+            return False
+        if stage is None or stage.status == "PENDING":
+            raise RefusedError
+        if well:
+            stage.become("COMPLETED", forced=True)
+            self._settle(run)
+        else:
+            self._fail(run, stage, forced=True)
+        return True
+
+    # -------------------------------------------------------------------------------------- claims and outcomes
+
+    def claim(self, run: RunModel, stage: StageModel, worker: str) -> bool:
+        held = run.is_paused or run.workflow_id in self.paused_workflows
+        if held or not (run.is_live and stage.is_live and stage.is_due(self.now)):
+            return False
+        if stage.status == "PENDING":
+            stage.status = "RUNNING"
+            stage.attempt += 1
+            run.status = "RUNNING"
+        stage.lease(self.now, worker)
+        return True
+
+    def owns(self, run: RunModel, stage: StageModel, fence: int) -> bool:
+        return run.is_live and stage.is_live and stage.is_leased and stage.fence == fence
+
+    def renew(self, stage: StageModel, fence: int) -> bool:
+        """Tell whether a heartbeat still finds the lease."""
+        if stage.fence != fence or not stage.is_leased:
+            return False
+        stage.lease_until = self.now + LEASE_MS
+        return True
+
+    def finish(self, run: RunModel, stage: StageModel, fence: int, script: Script, *, skips: bool) -> bool:
+        if not self.owns(run, stage, fence):
+            return False
+        if script.unknown:
+            self._mismatch(run, stage)
+        elif stage.status == "SUSPENDED":
+            self._finish_poll(run, stage, script)
+        elif skips:
+            stage.become("SKIPPED")
+            self._settle(run)
+        else:
+            self._finish_body(run, stage, script)
+        return True
+
+    def _finish_body(self, run: RunModel, stage: StageModel, script: Script) -> None:
+        stage.mismatch_since = None
+        if script.body == "complete":
+            stage.become("COMPLETED")
+            self._settle(run)
+        elif script.body == "suspend":
+            self._suspend(run, stage)
+        elif script.body == "break" or stage.attempt - stage.crashes >= MAX_ATTEMPTS or run.is_draining:
+            self._fail(run, stage)
+        else:
+            failures = stage.attempt - stage.crashes
+            delay = script.delay_ms if script.body == "later" else BACKOFF_MS * 2 ** (failures - 1)
+            stage.become("PENDING")
+            stage.available_at = self.now + delay
+
+    def _suspend(self, run: RunModel, stage: StageModel) -> None:
+        if run.is_draining:
+            stage.become("CANCELLED", forced=True)
+            self._settle(run)
+            return
+        stage.become("SUSPENDED")
+        stage.next_poll_at = self.now if stage.wakes else self.now + POLL_INTERVAL_MS
+        stage.max_wait_until = self.now + MAX_WAIT_MS
+        stage.wakes = 0
+
+    def _finish_poll(self, run: RunModel, stage: StageModel, script: Script) -> None:
+        stage.mismatch_since = None
+        is_last = stage.poll_failures + 1 >= MAX_POLL_FAILURES
+        if script.poll == "ready":
+            stage.become("COMPLETED")
+            self._settle(run)
+        elif script.poll == "break" or (script.poll == "unreachable" and is_last):
+            self._fail(run, stage)
+        else:
+            backoff = min(POLL_INTERVAL_MS * 2**stage.poll_failures, LONGEST_POLL_BACKOFF_MS)
+            wait = {"pending": max(script.delay_ms, 100), "later": max(script.delay_ms, 100), "unreachable": backoff}[script.poll]
+            stage.become("SUSPENDED")
+            stage.next_poll_at = self.now if stage.wakes else self.now + wait
+            stage.poll_failures = 0 if script.poll == "pending" else stage.poll_failures + 1
+            stage.wakes = 0
+
+    def _mismatch(self, run: RunModel, stage: StageModel) -> None:
+        since = self.now if stage.mismatch_since is None else stage.mismatch_since
+        if self.now - since > GRACE_MS:
+            self._fail(run, stage)
+            return
+        stage.mismatch_since = since
+        self._give_back(run, stage, max(step for step in MISMATCH_STEPS_MS if step <= max(200, self.now - since)))
+
+    def _give_back(self, run: RunModel, stage: StageModel, delay_ms: int) -> None:
+        if run.is_draining:
+            stage.attempt -= stage.status == "RUNNING"
+            stage.become("CANCELLED", forced=True)
+            self._settle(run)
+        elif stage.status == "SUSPENDED":
+            stage.become("SUSPENDED", forced=True)
+            stage.next_poll_at = self.now + delay_ms
+        else:
+            stage.attempt -= 1
+            stage.become("PENDING", forced=True)
+            stage.available_at = self.now + delay_ms
+
+    # ---------------------------------------------------------------------------------------- what ends and starts
+
+    def _start_group(self, run: RunModel, group: int, stage_ids: Sequence[str]) -> None:
+        run.group = group
+        for stage_id in stage_ids:
+            timeout = self.now + QUEUE_TIMEOUT_MS if stage_id == "impatient" else None
+            run.stages.append(StageModel(stage_id, group, run.generation, self.now, timeout))
+
+    def _settle(self, run: RunModel) -> None:
+        if not run.is_live or any(stage.is_active for stage in run.members()):
+            return
+        if any(stage.status == "FAILED" for stage in run.members()):
+            run.status = "FAILED"
+        elif following := run.plan(run.group + 1):
+            self._start_group(run, run.group + 1, following)
+        else:
+            run.status = "COMPLETED"
+
+    def _fail(self, run: RunModel, stage: StageModel, *, forced: bool = False) -> None:
+        stage.become("FAILED", forced=forced)
+        if run.policy != "wait_all":
+            for sibling in run.active():
+                if sibling.status != "RUNNING" or run.policy == "fail_fast":
+                    sibling.become("CANCELLED", forced=True)
+        self._settle(run)
+
+    # ---------------------------------------------------------------------------------------- workers that are gone
+
+    def release(self, run: RunModel, stage: StageModel, fence: int) -> bool:
+        if stage.fence != fence:
+            return False
+        self._give_back(run, stage, 0)
+        return True
+
+    def reap(self, run: RunModel, stage: StageModel, fence: int, *, must_be_expired: bool) -> bool:
+        if stage.fence != fence or stage.lease_until is None:
+            return False
+        if must_be_expired and stage.lease_until >= self.now:
+            return False
+        if stage.status == "SUSPENDED":
+            stage.poll_crashes += 1
+            if stage.poll_crashes >= MAX_CRASHES:
+                self._fail(run, stage, forced=True)
+            else:
+                stage.become("SUSPENDED", forced=True)
+                stage.next_poll_at = self.now
+            return True
+        stage.crashes += 1
+        if stage.crashes >= MAX_CRASHES:
+            self._fail(run, stage, forced=True)
+        elif run.is_draining:
+            stage.become("CANCELLED", forced=True)
+            self._settle(run)
+        else:
+            stage.become("PENDING", forced=True)
+            stage.available_at = self.now + LEASE_MS * (stage.crashes - 1)
+        return True
+
+    # ------------------------------------------------------------------------------------------------- the sweep
+
+    def tick(self) -> bool:
+        """Tell whether an unforced sweep goes on."""
+        if self.last_tick is None:
+            self.last_tick = self.now
+            return True
+        gap = self.now - self.last_tick
+        if gap < SWEEP_INTERVAL_MS // 2:
+            return False
+        if gap > 3 * SWEEP_INTERVAL_MS and self.last_tick >= self.reap_after:
+            self.reap_after = self.now + LEASE_MS
+        self.last_tick = self.now
+        return True
+
+    def may_reap(self) -> bool:
+        return self.now >= self.reap_after
+
+    def all_stages(self) -> list[tuple[RunModel, StageModel]]:
+        return [(run, stage) for run in self.runs.values() for stage in run.stages]
+
+    def expire_suspension(self, run: RunModel, stage: StageModel) -> bool:
+        limit = stage.max_wait_until
+        if stage.status != "SUSPENDED" or not stage.is_live or limit is None or limit >= self.now:
+            return False
+        self._fail(run, stage, forced=True)
+        return True
+
+    def expire_queued(self, run: RunModel, stage: StageModel) -> bool:
+        limit = stage.queue_timeout_at
+        if stage.status != "PENDING" or stage.fence or not stage.is_live or limit is None or limit >= self.now:
+            return False
+        self._fail(run, stage, forced=True)
+        return True
+
+    def expire_run(self, run: RunModel) -> bool:
+        if not run.is_live or run.deadline_at is None or run.deadline_at >= self.now:
+            return False
+        for stage in run.active():
+            stage.become("CANCELLED", forced=True)
+        run.status = "FAILED"
+        return True

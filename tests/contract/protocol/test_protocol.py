@@ -1,0 +1,33 @@
+"""The engine agrees with the model of its protocol, whatever happens in whatever order."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import hypothesis
+from hypothesis.stateful import run_state_machine_as_test
+from protocol_machine import machine_on
+
+if TYPE_CHECKING:
+    from protocol_world import FaultyDatabase
+
+#: Multiplies the examples: 1 for the gate, 100 for a night.
+EFFORT = float(os.environ.get("WORKFLOW_ENGINE_PROTOCOL_EFFORT", "1"))
+
+
+def budget(examples: int, steps: int) -> hypothesis.settings:
+    return hypothesis.settings(
+        max_examples=max(1, int(examples * EFFORT)),
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+
+
+def test_the_engine_on_sqlite_agrees_with_the_model(faulty_sqlite: FaultyDatabase) -> None:
+    run_state_machine_as_test(machine_on(faulty_sqlite), settings=budget(examples=80, steps=50))
+
+
+def test_the_engine_on_postgres_agrees_with_the_model(faulty_postgres: FaultyDatabase) -> None:
+    run_state_machine_as_test(machine_on(faulty_postgres), settings=budget(examples=10, steps=40))
