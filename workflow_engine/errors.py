@@ -72,7 +72,18 @@ class ErrorCode(StrEnum):
 
 
 class WorkflowEngineError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package; all of them survive pickling."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(cls: type[WorkflowEngineError], args: tuple[object, ...], state: dict[str, object]) -> WorkflowEngineError:
+    """Make an error without its constructor, which may want something else than the message."""
+    error = cls.__new__(cls)
+    error.args = args
+    vars(error).update(state)
+    return error
 
 
 class ConfigurationError(WorkflowEngineError):
@@ -99,9 +110,6 @@ class InvalidDataError(InvalidRequestError):
         self.what = what
         self.problems = tuple(problems)
         super().__init__(f"Invalid {what}: " + "; ".join(self.problems))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.what, self.problems)
 
 
 class PayloadError(InvalidRequestError):
@@ -208,9 +216,6 @@ class RetryAfter(StageError):
         self.delay = delay
         self.reason = reason
         super().__init__(reason)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.delay, self.reason)
 
 
 class RunError(WorkflowEngineError):
