@@ -24,8 +24,8 @@ from workflow_engine.engine.outcomes import (
 )
 from workflow_engine.engine.poll_stage import poll
 from workflow_engine.errors import DatabaseUnavailableError, DefinitionError, ErrorCode
-from workflow_engine.store.claims import ClaimRequest, claim
-from workflow_engine.store.records import ClaimKind, Report
+from workflow_engine.store.claims import claim
+from workflow_engine.store.records import ClaimKind, ClaimRequest, Report
 
 if TYPE_CHECKING:
     from workflow_engine.definition import Stage, Workflow

@@ -7,7 +7,6 @@ return the claim that was made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -17,26 +16,14 @@ from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, RunStatus, StageMove, StageStatus
 from workflow_engine.store import moves_postgres
 from workflow_engine.store.moves import LockedRun
-from workflow_engine.store.records import Claim, ClaimKind, StageRow, StoredOutput
+from workflow_engine.store.records import Claim, ClaimKind, StoredOutput
 from workflow_engine.store.tables import attempts, controls, outputs, runs, stages
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from workflow_engine.store.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
-    """Who wants which stage run, on the strength of which message."""
-
-    stage_run_id: str
-    #: Of the message; tells whether it was the latest one.
-    dispatch_number: int
-    #: Fresh for each claim; the same when the call is repeated.
-    nonce: str
-    worker_id: str
-    lease_ms: int
+    from workflow_engine.store.records import ClaimRequest, StageRow
 
 
 def claim(database: Database, request: ClaimRequest) -> Claim | None:

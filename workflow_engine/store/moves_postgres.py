@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, RowMapping
 
-    from workflow_engine.store.claims import ClaimRequest
-    from workflow_engine.store.records import NewStageRun, Report
+    from workflow_engine.store.records import ClaimRequest, NewStageRun, Report
 
 _CLAIM = text("""
 WITH r AS MATERIALIZED (

@@ -79,6 +79,19 @@ class StoredOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """Who wants which stage run, on the strength of which message."""
+
+    stage_run_id: str
+    #: Of the message; tells whether it was the latest one.
+    dispatch_number: int
+    #: Fresh for each claim; the same when the call is repeated.
+    nonce: str
+    worker_id: str
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """Everything that executing, or polling, a stage run needs; read in the statement that took it."""
 
