@@ -13,8 +13,9 @@ from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import Pending, PollContext, StageContext, Suspend, Workflow, WorkflowBuilder, stage
 from workflow_engine.engine import doctor
 from workflow_engine.engine.doctor import Diagnosis, Finding, Health, Limits, check_access, examine
-from workflow_engine.store.claims import ClaimRequest, claim
+from workflow_engine.store.claims import claim
 from workflow_engine.store.database import Database
+from workflow_engine.store.records import ClaimRequest
 from workflow_engine.testing.kit import WorkflowTester
 
 Start = Callable[..., WorkflowTester]

@@ -18,9 +18,9 @@ from workflow_engine.engine.execute_stage import _perform
 from workflow_engine.engine.finish import finish
 from workflow_engine.engine.leases import HeldLease
 from workflow_engine.errors import ConflictError, NotFoundError
-from workflow_engine.store.claims import ClaimRequest, claim
+from workflow_engine.store.claims import claim
 from workflow_engine.store.leases import renew_leases
-from workflow_engine.store.records import Lease
+from workflow_engine.store.records import ClaimRequest, Lease
 from workflow_engine.store.tables import runs, stages
 
 if TYPE_CHECKING:
