@@ -128,7 +128,7 @@ class Chaos:
             for key in self._keys():
                 waiting = client.lrange(key, 0, MOST_REPLAYED) if client.llen(key) < MOST_REPLAYED else []
                 self._seen = [*self._seen, *waiting][-MOST_REPLAYED:]
-                for entry in [*waiting, *self._random.sample(self._seen, min(len(self._seen), 20))]:
+                for entry in [*waiting, *self._random.sample(self._seen, min(len(self._seen), 3))]:
                     push = client.lpush if self._random.random() < 0.5 else client.rpush
                     push(key, entry)
                     self.extra_messages += 1
