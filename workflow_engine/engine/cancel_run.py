@@ -13,18 +13,22 @@ from workflow_engine.store.overdue import orphaned_children
 if TYPE_CHECKING:
     from workflow_engine.engine.core import Engine
     from workflow_engine.store.moves import LockedRun
+    from workflow_engine.store.records import Hint
 
 
-def cancel_run(engine: Engine, run_id: str, *, reason: str | None = None) -> RunStatus:
+def cancel_run(engine: Engine, run_id: str, *, reason: str | None = None, terminate: bool = False) -> RunStatus:
     """Cancel a run; return its status afterwards, which is not CANCELLED if it had ended otherwise before.
 
     From then on no result of it is recorded; bodies that run see ``ctx.cancelled`` and may go on for nobody. Live
-    child runs are cancelled too; if that is interrupted the sweep goes on with it.
+    child runs are cancelled too; if that is interrupted the sweep goes on with it. ``terminate`` also asks the
+    dispatcher to end the processes that execute bodies and polls of the run: best effort, after the commit.
 
     Raises:
         RunNotFoundError: There is no such run.
     """
-    status = _cancel(engine, run_id, reason)
+    status, executing = _cancel(engine, run_id, reason)
+    if terminate and executing:
+        engine.dispatcher.terminate(executing)
     if status is RunStatus.CANCELLED:
         cancel_orphans(engine)
     return status
@@ -40,13 +44,16 @@ def cancel_orphans(engine: Engine) -> int:
     return cancelled
 
 
-def _cancel(engine: Engine, run_id: str, reason: str | None) -> RunStatus:
-    def act(run: LockedRun) -> RunStatus:
+def _cancel(engine: Engine, run_id: str, reason: str | None) -> tuple[RunStatus, list[Hint]]:
+    """Cancel one run; return its status and the messages that led to what was being executed."""
+
+    def act(run: LockedRun) -> tuple[RunStatus, list[Hint]]:
+        active = run.active_stage_runs() if run.is_live else []
+        for stage in active:
+            cancel_stage_run(run, stage)
         if run.is_live:
-            for stage in run.active_stage_runs():
-                cancel_stage_run(run, stage)
             payload = {"reason": engine.redactor.text(reason)} if reason else None
             run.move(RunMove.CANCEL, EventType.RUN_CANCELLED, payload)
-        return run.status
+        return run.status, [run.hint_of(stage) for stage in active if stage.lease_id is not None]
 
     return with_run(engine, run_id, act)

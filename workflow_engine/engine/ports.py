@@ -20,5 +20,8 @@ class Dispatcher(Protocol):
     def dispatch_later(self, hint: Hint, delay: timedelta) -> None:
         """Send the hint after ``delay`` if this process is still there; an optimisation over the sweep."""
 
+    def terminate(self, hints: Sequence[Hint]) -> None:
+        """End the processes that execute what these hints led to, where that can be done; never raises."""
+
     def empty_lists(self, lists: Collection[tuple[str, int]]) -> set[tuple[str, int]] | None:
         """Return which of the (queue, priority) lists hold no message now; None when the broker cannot be asked."""

@@ -317,8 +317,11 @@ class LockedRun:
 
     def dispatch_later(self, stage: StageRow, delay_ms: int) -> None:
         """Remember that a message for this waiting stage run would be welcome after ``delay_ms``."""
-        hint = Hint(stage.id, stage.dispatch_number, self.id, stage.stage_id, stage.queue, stage.priority)
-        self.later.append((hint, delay_ms))
+        self.later.append((self.hint_of(stage), delay_ms))
+
+    def hint_of(self, stage: StageRow) -> Hint:
+        """Return the message that the stage run was last dispatched with."""
+        return Hint(stage.id, stage.dispatch_number, self.id, stage.stage_id, stage.queue, stage.priority)
 
     def save(self) -> None:
         """Write the run's changes and its events."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.lifecycle import LIVE_RUN, RunStatus, StageStatus
@@ -46,12 +46,21 @@ def overdue_runs(tx: Connection, limit: int) -> list[str]:
 
 
 def orphaned_children(tx: Connection, limit: int) -> list[str]:
-    """Return live runs whose parent was cancelled."""
+    """Return live runs whose parent was cancelled, or that were waited for by a stage run that ended badly."""
     parents = runs.alias("parents")
+    gave_up = and_(
+        stages.c.suspended_on == "runs",
+        stages.c.status.in_([StageStatus.CANCELLED.value, StageStatus.FAILED.value]),
+    )
     query = (
         select(runs.c.id)
         .join(parents, parents.c.id == runs.c.parent_run_id)
-        .where(runs.c.status.in_(_LIVE), parents.c.status == RunStatus.CANCELLED.value)
+        .join(stages, stages.c.id == runs.c.parent_stage_run_id, isouter=True)
+        .where(
+            runs.c.status.in_(_LIVE),
+            runs.c.parent_run_id.is_not(None),
+            or_(parents.c.status == RunStatus.CANCELLED.value, gave_up),
+        )
     )
     return list(tx.scalars(query.limit(limit)))
 

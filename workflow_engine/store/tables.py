@@ -47,7 +47,6 @@ def _one_of(column: str, values: list[str]) -> str:
 _RUN_STATUSES = [status.value for status in RunStatus if status is not RunStatus.SUSPENDED]
 _TERMINAL_STAGES = [status.value for status in StageStatus if status.is_terminal]
 _LIVE_STAGE = text("superseded_by IS NULL AND status IN ('PENDING', 'SUSPENDED')")
-_LIVE_RUN = text("status IN ('PENDING', 'RUNNING')")
 
 runs = Table(
     "workflow_runs",
@@ -95,7 +94,12 @@ runs = Table(
     CheckConstraint("status <> 'COMPLETED' OR output_group IS NOT NULL", name="output"),
     CheckConstraint("status <> 'FAILED' OR error_code IS NOT NULL", name="error"),
     CheckConstraint("remaining >= 0", name="remaining"),
-    Index("ix_workflow_runs_live", "id", postgresql_where=_LIVE_RUN, sqlite_where=_LIVE_RUN),
+    Index(
+        "ix_workflow_runs_live_children",
+        "parent_run_id",
+        postgresql_where=text("parent_run_id IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
+        sqlite_where=text("parent_run_id IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
+    ),
     Index(
         "ix_workflow_runs_deadline",
         "deadline_at",

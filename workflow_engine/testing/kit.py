@@ -66,6 +66,8 @@ class WaitingMessages:
     def __init__(self) -> None:
         #: In the order in which they were sent; remove, repeat and reorder as you like.
         self.waiting: list[Hint] = []
+        #: What led to executions that a cancel asked to end by force.
+        self.terminated: list[Hint] = []
         #: Those that would be sent after a while; the sweep sends them as well, so a test may ignore them.
         self.later: list[tuple[Hint, timedelta]] = []
         #: While False nothing can be sent, and what is sent is lost.
@@ -79,6 +81,10 @@ class WaitingMessages:
     def dispatch_later(self, hint: Hint, delay: timedelta) -> None:
         """Note the message and its delay."""
         self.later.append((hint, delay))
+
+    def terminate(self, hints: Sequence[Hint]) -> None:
+        """Note what should be ended."""
+        self.terminated.extend(hints)
 
     def empty_lists(self, lists: Collection[tuple[str, int]]) -> set[tuple[str, int]] | None:
         """Return which of the (queue, priority) lists hold no message; None while nothing can be sent."""

@@ -39,6 +39,7 @@ class CeleryDispatcher:
     """
 
     def __init__(self, app: Celery, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._app = app
         self._link = BrokerLink(app)
         self._timers = DueTimers(self.dispatch, longest=settings.sweep_interval * 2)
         self._monotonic = monotonic
@@ -59,6 +60,13 @@ class CeleryDispatcher:
     def dispatch_later(self, hint: Hint, delay: timedelta) -> None:
         """Send the hint after ``delay`` from a thread of this process, unless the sweep comes first anyway."""
         self._timers.add(hint, delay)
+
+    def terminate(self, hints: Sequence[Hint]) -> None:
+        """Ask the workers to kill the pool processes that execute these hints; pools of threads cannot."""
+        try:
+            self._app.control.revoke([messages.task_id(hint) for hint in hints], terminate=True, signal="SIGKILL")
+        except Exception as error:  # noqa: BLE001 - the run is cancelled already, its body only goes on for nobody
+            logger.warning("The workers cannot be asked to end %d executions: %s", len(hints), error)
 
     def empty_lists(self, lists: Collection[tuple[str, int]]) -> set[tuple[str, int]] | None:
         """Return which (queue, priority) lists hold no message now; None when the broker cannot be asked."""

@@ -123,12 +123,12 @@ def _create_workflow_runs() -> None:
         sqlite_where=sa.text("deadline_at IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
     )
     op.create_index(
-        "ix_workflow_runs_live",
+        "ix_workflow_runs_live_children",
         "workflow_runs",
-        ["id"],
+        ["parent_run_id"],
         unique=False,
-        postgresql_where=sa.text("status IN ('PENDING', 'RUNNING')"),
-        sqlite_where=sa.text("status IN ('PENDING', 'RUNNING')"),
+        postgresql_where=sa.text("parent_run_id IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
+        sqlite_where=sa.text("parent_run_id IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
     )
     op.create_index("ix_workflow_runs_parent_run_id", "workflow_runs", ["parent_run_id"], unique=False)
     op.create_index("ix_workflow_runs_status_id", "workflow_runs", ["status", "id"], unique=False)
