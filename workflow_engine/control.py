@@ -85,9 +85,15 @@ class RunControl(RunReader, ABC):
         except RunNotFoundError:
             return None
 
-    def cancel(self, run_id: str, *, reason: str | None = None) -> RunSnapshot:
-        """Cancel a run and the runs it started; return it as it is then: CANCELLED, unless it had ended before."""
-        commands.cancel_run(self.engine, run_id, reason=reason)
+    def cancel(self, run_id: str, *, reason: str | None = None, terminate: bool = False) -> RunSnapshot:
+        """Cancel a run and the runs it started; return it as it is then: CANCELLED, unless it had ended before.
+
+        Args:
+            run_id: The run.
+            reason: Recorded with the event.
+            terminate: Also kill the pool processes (prefork) that execute bodies of it, instead of only telling them.
+        """
+        commands.cancel_run(self.engine, run_id, reason=reason, terminate=terminate)
         return self.snapshot(run_id)
 
     def pause(self, run_id: str) -> None:
@@ -337,7 +343,7 @@ class RunHandle(Generic[OutputT]):
             if left <= timedelta(0):
                 raise RunWaitTimeout(self.id, f"Run {self.id} is {self.status} after {timeout}; it goes on")
             clock.sleep(min(pause, left))
-            pause = min(pause * 1.5, poll_interval)
+            pass
         return self.output()
 
     def output(self) -> OutputT:
