@@ -15,6 +15,7 @@ import pytest
 
 from workflow_engine.cli.errors import run_command
 from workflow_engine.cli.main import cli
+from workflow_engine.engine import SweepReport
 from workflow_engine.runtime import WorkflowRuntime
 from workflow_engine.store import schema
 from workflow_engine.store.database import Database
@@ -333,13 +334,30 @@ def test_a_workflow_is_held_and_let_go(command: Command, database: Path) -> None
     assert command("runs", "show", created, "--json").json["workflow_paused"] is False
 
 
-def test_a_sweep_tells_what_it_did(command: Command, database: Path) -> None:
+def test_a_sweep_tells_what_it_did(command: Command, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKFLOW_ENGINE_DISPATCH_SLACK", "0.001")
+    idle = command("sweep")
     command("runs", "create", "shouting", "--input", '{"text": "hi"}')
 
-    finished = command("sweep", "--json")
+    busy = command("sweep", "--json")
 
-    assert finished.code == 0
-    assert isinstance(finished.json, dict)
+    assert idle.out == "Nothing to repair\n"
+    assert (busy.code, busy.json["errors"], busy.json["skipped"]) == (0, {}, False)
+
+
+def test_a_step_of_the_sweep_that_fails_is_told(
+    command: Command, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = SweepReport(repaired={"dispatched": 2}, errors={"expired leases": "no\nluck"})
+    monkeypatch.setattr(WorkflowRuntime, "sweep", lambda *_, **__: broken)
+
+    finished = command("sweep")
+
+    assert (finished.code, finished.out, finished.err) == (
+        2,
+        "dispatched 2\n",
+        "Error: expired leases failed: no luck\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -348,13 +366,14 @@ def test_a_sweep_tells_what_it_did(command: Command, database: Path) -> None:
         ("no_such_module:x", "There is no module 'no_such_module'"),
         ("shouting_pipeline:nothing", "has no 'nothing'"),
         ("shouting_pipeline", "is not package.module:attribute"),
-        ("json:loads", "json"),
+        ("json:loads", "function"),
     ],
 )
 def test_workflows_that_cannot_be_found_are_an_error_of_one_line(command: Command, app: str, message: str) -> None:
     finished = command("workflows", "list", "--app", app)
 
     assert finished.code == 2
+    assert message in finished.err
     assert finished.err.count("\n") == 1
 
 
@@ -370,3 +389,17 @@ def test_a_database_that_cannot_be_reached_is_an_error_without_its_password(comm
     assert finished.err.count("\n") == 1
     assert "hunter2" not in finished.err
     assert "Traceback" not in finished.err
+
+
+def test_ended_runs_are_counted_then_deleted_and_others_are_kept(command: Command, run_id: str, failed_id: str) -> None:
+    counted = command("prune", "--older-than", "0s", "--dry-run")
+    kept = command("prune", "--older-than", "1h")
+    deleted = command("prune", "--older-than", "0s", "--status", "completed")
+
+    assert [finished.out for finished in (counted, kept, deleted)] == [
+        "1 run would be deleted\n",
+        "0 runs deleted\n",
+        "1 run deleted\n",
+    ]
+    assert [run["id"] for run in command("runs", "list", "--json").json["items"]] == [failed_id]
+    assert command("prune", "--older-than", "0s", "--status", "failed").out == "1 run deleted\n"

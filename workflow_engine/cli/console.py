@@ -14,10 +14,14 @@ from rich.text import Text
 from rich.theme import Theme
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workflow_engine.lifecycle import RunStatus, StageStatus
 
 #: Width of what is written to a file or a pipe: no id or message is cut short to fit an 80-column terminal.
 _PIPE_WIDTH: Final = 200
+#: A column that gives way keeps this much.
+_NARROWEST: Final = 8
 #: Spaces between two columns of a table.
 COLUMN_GAP: Final = 2
 
@@ -76,6 +80,22 @@ def make_table(*headers: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, COLUMN_GAP, 0, 0), header_style="label", show_edge=False)
     for header in headers:
         table.add_column(header)
+    return table
+
+
+def fitted_table(headers: Sequence[str], rows: Sequence[Sequence[Text]], *, width: int, flexible: int) -> Table:
+    """Return a table of one line for each row, no wider than ``width``: one column gives way, the others keep theirs."""
+    table = make_table(*headers)
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    for row in rows:
+        table.add_row(*row)
+    taken = sum(
+        max([len(header), *(row[index].cell_len for row in rows)]) + COLUMN_GAP
+        for index, header in enumerate(headers)
+        if index != flexible
+    )
+    table.columns[flexible].max_width = max(_NARROWEST, width - taken)
     return table
 
 

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 def dev(connection: Connection, concurrency: int) -> None:
     """Execute runs in this process until Ctrl-C: worker, beat, embedded broker, and SQLite unless told otherwise.
 
-    Other processes create runs in the same database; this one finds them within a second. Without --app and
+    Other processes create runs in the same database; this one finds them after a second or two. Without --app and
     WORKFLOW_ENGINE_WORKFLOWS it serves the demo's workflow.
     """
     from workflow_engine.demo.workflow import document_analysis  # noqa: PLC0415 - `--help` is quick
 
-    runtime = connection.runtime(
-        create_database=True, default_workflows=[document_analysis], sweep_interval=timedelta(seconds=1)
-    )
+    # The hints of other processes go to an embedded broker of their own: a second later the sweep sends them here.
+    pace = {"sweep_interval": timedelta(seconds=1), "dispatch_slack": timedelta(seconds=1)}
+    runtime = connection.runtime(create_database=True, default_workflows=[document_analysis], **pace)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from workflow_engine.cli.connection import pass_connection
-from workflow_engine.cli.console import make_table, output, print_json
+from workflow_engine.cli.console import output, print_json
+from workflow_engine.cli.errors import CommandError
 from workflow_engine.cli.formatting import format_count
 from workflow_engine.cli.parameters import DURATION
 
@@ -23,11 +24,16 @@ if TYPE_CHECKING:
 @pass_connection
 def sweep(connection: Connection, *, as_json: bool) -> None:
     """Do now what beat triggers: reap lost workers, send lost hints again, end what is overdue."""
-    report = dataclasses.asdict(connection.runtime().sweep(force=True))
+    report = connection.runtime().sweep(force=True)
     if as_json:
-        print_json(report)
-        return
-    _show(report)
+        print_json(dataclasses.asdict(report))
+    elif not report.repaired:
+        output().print("Nothing to repair")
+    else:
+        done = ", ".join(f"{step} {count:,}" for step, count in report.repaired.items())
+        output().print(done, soft_wrap=True)
+    if report.errors:
+        raise CommandError("; ".join(f"{step} failed: {error}" for step, error in report.errors.items()))
 
 
 @click.command(short_help="Delete ended runs.")
@@ -48,16 +54,3 @@ def prune(connection: Connection, older_than: timedelta, statuses: tuple[str, ..
     count = connection.runtime().prune(older_than, [status.upper() for status in statuses], dry_run=dry_run)
     verb = "would be deleted" if dry_run else "deleted"
     output().print(f"{format_count(count, 'run')} {verb}")
-
-
-def _show(report: dict[str, Any]) -> None:
-    console = output()
-    table = make_table("step", "done")
-    table.columns[1].justify = "right"
-    for step, value in report.items():
-        if isinstance(value, dict):
-            for name, count in value.items():
-                table.add_row(f"{step}: {name}", str(count))
-        else:
-            table.add_row(step.replace("_", " "), str(value))
-    console.print(table)

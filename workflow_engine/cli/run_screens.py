@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
 
-from workflow_engine.cli.console import COLUMN_GAP, make_table, paused_text, status_style, status_text
+from workflow_engine.cli.console import fitted_table, make_table, paused_text, status_style, status_text
 from workflow_engine.cli.formatting import (
     format_age,
     format_cost,
@@ -23,7 +23,7 @@ from workflow_engine.cli.formatting import (
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from rich.console import RenderableType
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 #: Width of a terminal from which on there is room for another column or the timeline.
 _WIDE: Final = 110
 _TIMELINE: Final = 28
-_ID_WIDTH: Final = 36
 _LEVEL_STYLES: Final = {"debug": "idle", "info": "ok", "warning": "waiting", "error": "bad"}
 _EVENT_STYLES: Final = {
     "completed": "ok",
@@ -51,21 +50,22 @@ _EVENT_STYLES: Final = {
 def runs_table(runs: Sequence[RunSnapshot], *, now: datetime, width: int) -> Table:
     """Return a table of runs; a wide terminal also shows priority, duration and what went wrong."""
     is_wide = width >= _WIDE
-    table = make_table("run", "status", "workflow", "created", *(("prio", "took", "note") if is_wide else ()))
-    for column in table.columns:
-        column.no_wrap, column.overflow = True, "ellipsis"
-    for run in runs:
-        cells: list[RenderableType] = [Text(run.id, style="id"), _run_status(run), Text(run.workflow_id)]
-        cells.append(Text(format_age(run.created_at, now), style="label"))
-        if is_wide:
-            cells += [Text(str(run.priority), justify="right"), format_duration(run.duration), _run_note(run)]
-        table.add_row(*cells)
-    if not is_wide:
-        statuses = max((_run_status(run).cell_len for run in runs), default=0)
-        ages = max((len(format_age(run.created_at, now)) for run in runs), default=0)
-        # The id is for copying and the status for looking: where it is narrow, the workflow's id gives way.
-        table.columns[2].max_width = max(8, width - _ID_WIDTH - statuses - ages - 3 * COLUMN_GAP)
-    return table
+    headers = ("run", "status", "workflow", "created", *(("prio", "took", "note") if is_wide else ()))
+    rows = [[cell for cell, is_shown in _run_cells(run, now, is_wide=is_wide) if is_shown] for run in runs]
+    # The id is for copying and the status for looking: where it is narrow, the note or the workflow's id gives way.
+    return fitted_table(headers, rows, width=width, flexible=len(headers) - 1 if is_wide else 2)
+
+
+def _run_cells(run: RunSnapshot, now: datetime, *, is_wide: bool) -> list[tuple[Text, bool]]:
+    return [
+        (Text(run.id, style="id"), True),
+        (_run_status(run), True),
+        (Text(run.workflow_id), True),
+        (Text(format_age(run.created_at, now), style="label"), True),
+        (Text(str(run.priority)), is_wide),
+        (Text(format_duration(run.duration)), is_wide),
+        (_run_note(run), is_wide),
+    ]
 
 
 def run_screen(run: RunSnapshot, stages: Sequence[StageSnapshot], *, now: datetime, width: int) -> Group:
@@ -134,7 +134,7 @@ def event_line(event: Event) -> Text:
         "  ",
         (f"{event.stage_id or ''}", "id"),
         "  " if event.payload else "",
-        (one_line(format_fields(event.payload)), "label"),
+        (_event_details(event.payload), "label"),
     )
 
 
@@ -144,6 +144,14 @@ def count_line(runs: Iterable[RunSnapshot]) -> str:
     for run in runs:
         counts[run.status.value] = counts.get(run.status.value, 0) + 1
     return ", ".join(f"{counts[status.value]} {status.value}" for status in RunStatus if status.value in counts)
+
+
+def _event_details(payload: Mapping[str, Any]) -> str:
+    """Return the details of an event; progress reads as a percentage and a message."""
+    shown = {key: value for key, value in payload.items() if value not in ({}, None, "")}
+    fraction, message = shown.pop("fraction", None), shown.pop("message", None)
+    parts = [f"{fraction:.0%}" if isinstance(fraction, float | int) else "", str(message or ""), format_fields(shown)]
+    return one_line(" ".join(filter(None, parts)))
 
 
 def _head(run: RunSnapshot) -> Text:

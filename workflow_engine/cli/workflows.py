@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -110,12 +111,18 @@ def _stage_table(workflow: Workflow[Any, Any]) -> Table:
             table.add_row(
                 Text(str(group.number) if not index else "", style="label"),
                 stage.id,
-                f"{stage.input.name if stage.takes_input else '–'} → {stage.output.name}",  # noqa: RUF001 - a dash is meant
+                _types(stage),
                 str(stage.retry.max_attempts),
                 _waits(stage),
                 Text(", ".join(stage.config.json_schema().get("properties", {})), style="label"),
             )
     return table
+
+
+def _types(stage: Stage[Any, Any]) -> str:
+    """Return what a stage takes and returns, without the modules of the types."""
+    takes = stage.input.name if stage.takes_input else "–"  # noqa: RUF001 - a dash for "nothing" is meant
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", f"{takes} → {stage.output.name}")
 
 
 def _waits(stage: Stage[Any, Any]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from celery import Celery
-from workflow_engine import WorkflowRuntime
 
 from shop.pipelines import fulfilment
+from workflow_engine import WorkflowRuntime
 
 app = Celery("shop", broker=os.environ.get("SHOP_BROKER_URL", "redis://127.0.0.1:6379/0"))
 

@@ -86,7 +86,8 @@ def fetched(ctx: PollContext[Parcel]) -> Parcel | Pending:
 def ship(ctx: StageContext[GroupOutput]) -> Suspend[Parcel]:
     """Call the carrier and let go of the worker until it has come."""
     payment = ctx.input[charge]
-    return Suspend(Parcel(tracking_number=f"T-{payment.reference}"), max_wait=timedelta(days=3))
+    parcel = Parcel(tracking_number=f"T-{payment.reference}")
+    return Suspend(parcel, poll_interval=timedelta(seconds=1), max_wait=timedelta(days=3))
 
 
 @stage(dependencies=[charge, ship])

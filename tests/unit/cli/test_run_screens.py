@@ -225,10 +225,20 @@ def test_a_log_line_has_level_stage_message_and_fields() -> None:
     assert line.split("  ", 1)[1] == "warning  extract #2  slow  seconds=3"
 
 
-def test_an_event_line_begins_with_its_number() -> None:
-    event = Event(RUN_ID, 7, 0, EventType.STAGE_PROGRESS, "extract", {"fraction": 0.5}, NOW)
+def test_an_event_line_begins_with_its_number_and_ends_with_its_details() -> None:
+    event = Event(RUN_ID, 7, 0, EventType.STAGE_RETRYING, "extract", {"attempt": 2, "error": None}, NOW)
 
-    assert rendered(run_screens.event_line(event)).split()[0::2][:2] == ["7", "stage.progress"]
+    words = rendered(run_screens.event_line(event)).split()
+
+    assert words[0] == "7"
+    assert words[2:] == ["stage.retrying", "extract", "attempt=2"]
+
+
+def test_progress_is_told_as_a_percentage() -> None:
+    payload = {"fraction": 0.468, "message": "page 4", "details": {}}
+    event = Event(RUN_ID, 7, 0, EventType.STAGE_PROGRESS, "extract", payload, NOW)
+
+    assert rendered(run_screens.event_line(event)).endswith("extract  47% page 4")
 
 
 def test_statuses_are_counted_in_the_order_of_the_lifecycle() -> None:

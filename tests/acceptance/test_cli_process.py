@@ -1,0 +1,110 @@
+"""The command line as a process: what a shell sees of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "workflow_engine.cli"]
+WORKFLOW = "workflow_engine.demo.workflow:document_analysis"
+DOCUMENT = '{"name": "cat", "text": "The cat sat. On the mat."}'
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_ENGINE_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "WORKFLOW_ENGINE_DATABASE_URL": f"sqlite:///{tmp_path / 'cli.db'}"}
+
+
+def run(*arguments: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, env=dict(env), capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+@pytest.fixture
+def dev(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """``workflow-engine dev``, ready."""
+    with subprocess.Popen(
+        [*COMMAND, "dev", "--concurrency", "2"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            while "Ctrl-C stops" not in process.stdout.readline():
+                assert process.poll() is None
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_demo_without_a_terminal_writes_plain_lines(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "notes.txt").write_text("The loop ends when the condition is false. Loops repeat their suite.")
+
+    finished = run("demo", "notes.txt", cwd=tmp_path, env=environment)
+
+    assert finished.returncode == 0, finished.stderr
+    assert "\x1b" not in finished.stdout
+    assert "merge 1/1" in finished.stdout
+    assert "control flow" in finished.stdout
+    assert (tmp_path / "workflow_engine_demo").is_dir()
+    assert not (tmp_path / "cli.db").exists()
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, environment: dict[str, str]) -> None:
+    finished = run("runs", "show", cwd=tmp_path, env=environment)
+
+    assert (finished.returncode, finished.stdout, finished.stderr) == (2, "", "Error: Missing argument 'RUN'.\n")
+
+
+def test_dev_executes_what_another_process_creates_and_stops_cleanly(
+    tmp_path: Path, environment: dict[str, str], dev: subprocess.Popen[str]
+) -> None:
+    created = run(
+        "runs",
+        "create",
+        "document-analysis",
+        "--app",
+        WORKFLOW,
+        "--input",
+        DOCUMENT,
+        "--wait",
+        cwd=tmp_path,
+        env=environment,
+    )
+
+    dev.send_signal(signal.SIGINT)
+    code = dev.wait(timeout=30)
+
+    assert created.returncode == 0, created.stderr
+    assert '"title": "cat"' in created.stdout
+    assert code == 0
+
+
+def test_a_reader_that_stops_reading_is_no_traceback(tmp_path: Path, environment: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "workflows", "show", "document-analysis", "--json", "--app", WORKFLOW],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+        process.wait(timeout=60)
+
+    assert errors == ""
