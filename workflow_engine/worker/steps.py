@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.worker.configuration import check_configuration
@@ -79,7 +80,7 @@ def check_lists(app: Celery) -> None:
             problems = _find_foreign_keys(
                 connection.ensure_connection(max_retries=1, interval_start=0).channel(), queues
             )
-    except connection.connection_errors as error:
+    except (OperationalError, *connection.connection_errors) as error:
         logger.debug("keys are not checked, the broker cannot be reached: %s", error)
         return
     if problems:
