@@ -90,6 +90,7 @@ class Campaign:
         #: Run id -> workflow id and input.
         self._runs: dict[str, tuple[str, int]] = {}
         self._asked = 0
+        self._told = 0
         self._last_check = 0.0
 
     def run(self) -> Result:
@@ -111,6 +112,7 @@ class Campaign:
                 self._steer(steering)
                 self._top_up(engine)
                 self._watch()
+                self._tell_problems()
             self._settle()
         finally:
             engine.close()
@@ -151,6 +153,12 @@ class Campaign:
         if now - self._last_check > CHECK_EVERY:
             self._check()
             self._last_check = self._cluster.clock.monotonic()
+
+    def _tell_problems(self) -> None:
+        """Say at once what is wrong: the end of a long campaign is far away."""
+        for problem in self._result.problems[self._told :]:
+            print(f"problem: {problem}", file=sys.stderr, flush=True)
+        self._told = len(self._result.problems)
 
     def _check(self, *, final: bool = False) -> None:
         self._result.checks += 1
