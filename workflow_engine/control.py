@@ -137,7 +137,7 @@ class RunControl(RunReader, ABC):
         from_stage: AnyStage | None = None,
         dry_run: bool = False,
     ) -> BulkResult:
-        """Rerun every run that ended so, each from the stage that failed.
+        """Rerun every run that ended so, each from the group that it had come to: the one of the stage that failed.
 
         Args:
             status: How they ended.
@@ -284,11 +284,8 @@ class RunControl(RunReader, ABC):
         return log_from_outside(self.engine, run_id, id_of(stage_id))
 
     def _stage_to_repeat(self, run: RunSnapshot) -> str:
-        """Return the stage that failed, else the first one of the group that the run had come to."""
-        if run.failed_stage_id is not None:
-            return run.failed_stage_id
-        stages = self.stages(run.id)
-        return next(stage.stage_id for stage in stages if stage.execution_group == run.current_group)
+        """Return a stage of the group that the run had come to; what failed is in it."""
+        return next(stage.stage_id for stage in self.stages(run.id) if stage.execution_group == run.current_group)
 
     def _live_stage(self, run_id: str, stage_id: str) -> StageSnapshot:
         for stage in self.stages(run_id):
@@ -343,7 +340,7 @@ class RunHandle(Generic[OutputT]):
             if left <= timedelta(0):
                 raise RunWaitTimeout(self.id, f"Run {self.id} is {self.status} after {timeout}; it goes on")
             clock.sleep(min(pause, left))
-            pass
+            pause = min(pause * 1.5, poll_interval)
         return self.output()
 
     def output(self) -> OutputT:

@@ -177,11 +177,12 @@ def events(connection: Connection, run_id: str, after_sequence: int, *, follow: 
 @runs.command(short_help="End a run now.")
 @run_argument
 @click.option("--reason", help="Recorded with the cancellation.")
+@click.option("--terminate", is_flag=True, help="Also kill the pool processes that execute it.")
 @pass_connection
-def cancel(connection: Connection, run_id: str, reason: str | None) -> None:
+def cancel(connection: Connection, run_id: str, reason: str | None, *, terminate: bool) -> None:
     """Cancel a run: nothing of it starts any more, and what is running is told."""
     runtime = connection.runtime()
-    runtime.cancel(run_id, reason=reason)
+    runtime.cancel(run_id, reason=reason, terminate=terminate)
     _say_status(runtime.get_run(run_id).snapshot())
 
 
