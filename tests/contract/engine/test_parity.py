@@ -50,7 +50,7 @@ def chain(*stages: Any, name: str = "chain", takes: Any = int) -> Any:
 
 
 def talk(ctx: StageContext[int]) -> int:
-    ctx.log.info("hello\x00", token="x", value=ctx.input)
+    ctx.log.info("hello\x00", token="x", value=ctx.input)  # noqa: S106 - it is to be redacted
     ctx.report(cost=0.25, tokens=7, rows=2)
     ctx.progress(0.5, "half")
     ctx.storage.save("note.json", {"a": 1})

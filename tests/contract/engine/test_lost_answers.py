@@ -1,0 +1,276 @@
+"""Commits whose answer was lost, and results that come too late: each thing happens once."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import pytest
+
+from workflow_engine.definition import (
+    Pending,
+    Retry,
+    Suspend,
+    WorkflowBuilder,
+    define_async_batch_stage,
+    define_stage,
+)
+from workflow_engine.engine import reap_worker
+from workflow_engine.lifecycle import RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workflow_engine.testing.kit import WorkflowTester
+
+    Start = Callable[..., WorkflowTester]
+
+
+def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
+    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
+
+
+def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
+    builder: Any = WorkflowBuilder(name, input=int, **options)
+    for one in stages:
+        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
+    return builder.build()
+
+
+class LostAnswers:
+    """Lets a commit take effect and then loses its answer, as a connection does that breaks at that moment."""
+
+    def __init__(self, tester: WorkflowTester, patch: pytest.MonkeyPatch) -> None:
+        self.database = tester.database
+        self.patch = patch
+        self.lost = 0
+
+    def lose(self, how_often: int = 1) -> None:
+        """Lose the answers to the next commits that change something."""
+        original = {name: getattr(self.database, name) for name in ("transact", "execute_one")}
+        left = how_often
+
+        def unsure(name: str) -> Callable[..., Any]:
+            def call(work: Callable[..., Any]) -> Any:
+                nonlocal left
+                result = original[name](work)
+                if left > 0:
+                    left -= 1
+                    self.lost += 1
+                    return original[name](work)  # the answer was lost, so the same call is made again
+                return result
+
+            return call
+
+        for name in original:
+            self.patch.setattr(self.database, name, unsure(name))
+
+
+@pytest.fixture
+def lost_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[WorkflowTester], LostAnswers]:
+    return lambda tester: LostAnswers(tester, monkeypatch)
+
+
+def break_connection_after_commit(tester: WorkflowTester, patch: pytest.MonkeyPatch) -> list[str]:
+    """Make the driver's next commit take effect and raise, once, below everything of ours."""
+    broken: list[str] = []
+    dialect = tester.database.engine.dialect
+    original = dialect.do_commit
+
+    def commit(connection: Any) -> None:
+        original(connection)
+        if not broken:
+            broken.append("commit")
+            raise_lost_connection(tester)
+
+    patch.setattr(dialect, "do_commit", commit)
+    return broken
+
+
+def raise_lost_connection(tester: WorkflowTester) -> None:
+    if tester.database.is_postgres:
+        raise psycopg2.OperationalError("server closed the connection unexpectedly")
+    raise sqlite3.OperationalError("database is locked")
+
+
+def test_the_driver_may_lose_the_answer_to_a_create(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    workflow = chain(step("a"))
+    tester = start(workflow)
+    broken = break_connection_after_commit(tester, monkeypatch)
+
+    run = tester.create_run(workflow, 1, idempotency_key="k")
+    same = tester.create_run(workflow, 1, idempotency_key="k")
+
+    assert broken == ["commit"]
+    assert same.id == run.id
+    assert len(tester.list_runs().items) == 1
+
+
+def test_a_create_whose_answer_was_lost_is_sent_by_the_sweep(start: Start, lost_answers: Any) -> None:
+    workflow = chain(step("a"))
+    tester = start(workflow)
+    lost_answers(tester).lose()
+
+    run = tester.create_run(workflow, 1)
+    sent = list(tester.messages.waiting)
+    tester.advance(timedelta(seconds=25))
+    tester.run_until_idle()
+
+    assert sent == []
+    assert (len(tester.list_runs().items), run.output()) == (1, 1)
+
+
+def test_a_claim_whose_answer_was_lost_is_one_attempt(start: Start, lost_answers: Any) -> None:
+    workflow = chain(step("a", lambda ctx: ctx.attempt))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    answers = lost_answers(tester)
+    answers.lose()
+
+    performed = tester.deliver()
+
+    assert (performed.result, answers.lost, run.output()) == ("completed", 1, 1)
+    assert [one.fence for one in tester.stage_attempts(run.id, "a")] == [1]
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed", "retrying", "suspended", "skipped"])
+def test_an_outcome_whose_answer_was_lost_is_recorded_once(start: Start, lost_answers: Any, outcome: str) -> None:
+    def body(ctx: Any) -> Any:
+        lost_answers(tester).lose()
+        ctx.log.info("once")
+        ctx.report(cost=1)
+        ctx.annotate("seen", 1) if outcome == "failed" else None
+        if outcome == "suspended":
+            return Suspend(1)
+        if outcome in {"failed", "retrying"}:
+            raise ValueError if outcome == "failed" else ConnectionError
+        return 1
+
+    def skip(_: Any) -> bool:
+        lost_answers(tester).lose()
+        return outcome == "skipped"
+
+    one = define_async_batch_stage(
+        id="a", execute=body, check=lambda _: Pending(), input=int, output=int, state=int,
+        retry=Retry(give_up_on=(ValueError,)), skip_if=skip if outcome == "skipped" else None,
+    )  # fmt: skip
+    workflow = chain(one, step("b"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+
+    performed = tester.deliver()
+
+    first = run.stages()[0]
+    assert performed.result == outcome
+    assert len(tester.stage_attempts(run.id, "a")) == 1
+    assert (first.cost, len(run.logs().items)) == ((0, 0) if outcome == "skipped" else (1, 1))
+    assert len(tester.annotations(run.id)) == (outcome == "failed")
+    tester.assert_consistent()
+
+
+def test_an_advance_whose_answer_was_lost_happens_once_and_is_sent_by_the_sweep(
+    start: Start, lost_answers: Any
+) -> None:
+    workflow = chain(step("a", lambda _: lost_answers(tester).lose() or 1), step("b"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+
+    tester.deliver()
+    after = [one.stage_id for one in run.stages()]
+    tester.advance(timedelta(seconds=25))
+    tester.run_until_idle()
+
+    assert after == ["a", "b"]
+    assert run.output() == 1
+
+
+def test_a_rerun_whose_answer_was_lost_is_one_generation(start: Start, lost_answers: Any) -> None:
+    workflow = chain(step("a"), step("b"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    tester.run_until_idle()
+    lost_answers(tester).lose()
+
+    tester.rerun(run.id, from_stage="b")
+
+    assert run.snapshot().generation == 1
+    assert [one.generation for one in run.stages(history=True)] == [0, 0, 1]
+
+
+def test_a_fork_whose_answer_was_lost_is_one_run(start: Start, lost_answers: Any) -> None:
+    workflow = chain(step("a"), step("b"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    tester.run_until_idle()
+    lost_answers(tester).lose()
+
+    fork = tester.fork(run.id, from_stage="b")
+    tester.advance(timedelta(seconds=25))
+    tester.run_until_idle()
+
+    assert len(tester.list_runs().items) == 2
+    assert fork.output() == 1
+
+
+def test_a_push_whose_answer_was_lost_says_that_it_was_accepted(start: Start, lost_answers: Any) -> None:
+    one = define_async_batch_stage(
+        id="a", execute=lambda _: Suspend(1), check=lambda _: Pending(), input=int, output=int, state=int
+    )
+    workflow = chain(one)
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    tester.deliver()
+    lost_answers(tester).lose()
+
+    accepted = tester.complete_stage(run.id, "a", 5)
+    second = tester.complete_stage(run.id, "a", 6)
+
+    assert (accepted, second, run.output()) == (True, False, 5)
+
+
+@pytest.mark.parametrize("command", ["cancel", "pause"])
+def test_other_commands_whose_answer_was_lost_happen_once(start: Start, lost_answers: Any, command: str) -> None:
+    workflow = chain(step("a"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    lost_answers(tester).lose()
+
+    getattr(tester, command)(run.id)
+
+    told = [str(event.type) for event in run.events()]
+    assert told.count("run.cancelled") + told.count("run.paused") == 1
+
+
+@pytest.mark.parametrize("how", ["reap", "cancel", "rerun", "push"])
+def test_a_late_result_is_discarded(start: Start, how: str) -> None:
+    taken: list[int] = []
+
+    def body(ctx: Any) -> str:
+        if ctx.fence == 1 and not taken:
+            taken.append(1)
+            take_away[how]()
+            ctx.log.info("late")
+        return f"fence {ctx.fence}"
+
+    def rerun() -> None:
+        run.cancel()
+        run.rerun(from_stage="a")
+
+    take_away: dict[str, Callable[[], Any]] = {
+        "reap": lambda: reap_worker(tester.engine, tester.engine.worker_id),
+        "cancel": lambda: tester.cancel(run.id),
+        "rerun": rerun,
+        "push": lambda: tester.complete_stage(run.id, "a", "pushed"),
+    }
+    workflow = chain(step("a", body))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+
+    performed = tester.deliver()
+    tester.run_until_idle()
+
+    expected = {"reap": "fence 3", "rerun": "fence 1", "push": "pushed"}
+    assert performed.result == "discarded"
+    assert (run.status is RunStatus.CANCELLED) if how == "cancel" else (run.output() == expected[how])

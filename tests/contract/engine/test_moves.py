@@ -1,0 +1,227 @@
+"""Every legal and every forbidden move, and claims."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from workflow_engine.definition import Pending, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from workflow_engine.engine import execute_stage
+from workflow_engine.errors import StoreError
+from workflow_engine.events import EventType
+from workflow_engine.lifecycle import RUN_MOVES, STAGE_MOVES, Move, RunStatus, StageStatus
+from workflow_engine.store.claims import claim
+from workflow_engine.store.database import Database
+from workflow_engine.store.moves import LockedRun
+from workflow_engine.store.outputs import write_output
+from workflow_engine.store.records import ClaimKind, ClaimRequest
+from workflow_engine.store.tables import runs, stages
+from workflow_engine.testing.kit import WorkflowTester
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Start = Callable[..., WorkflowTester]
+
+
+def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
+    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
+
+
+def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
+    builder: Any = WorkflowBuilder(name, input=int, **options)
+    for one in stages:
+        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
+    return builder.build()
+
+
+STATUSES = tuple(StageStatus)
+BEFORE: dict[str, Any] = {
+    "PENDING": {},
+    "RUNNING": {"lease_id": "n", "lease_until": 9_000_000_000_000},
+    "SUSPENDED": {"next_poll_at": 1},
+    "COMPLETED": {"completed_at": 9_000_000_000_000},
+    "FAILED": {"completed_at": 9_000_000_000_000, "error_code": "STAGE_ERROR"},
+    "CANCELLED": {"completed_at": 9_000_000_000_000},
+    "SKIPPED": {"completed_at": 9_000_000_000_000},
+}
+#: What a move must bring along because a row of that status may not be without it.
+BROUGHT: dict[str, Any] = {
+    "RUNNING": {"lease_id": "n", "lease_until": 9_000_000_000_000},
+    "SUSPENDED": {"next_poll_at": 1},
+    "FAILED": {"error_code": "STAGE_ERROR"},
+}
+
+
+class Undo(Exception):  # noqa: N818 - no error: it ends a transaction that is to leave nothing
+    """Carries what was seen out of a transaction that is rolled back."""
+
+
+def try_and_undo(database: Database, work: Callable[[Any], Any]) -> Any:
+    def attempt(tx: Any) -> None:
+        raise Undo(work(tx))
+
+    with pytest.raises(Undo) as seen:
+        database.transact(attempt)
+    return seen.value.args[0]
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_stage_run_makes_the_moves_of_the_table_and_no_other(database: Database, status: StageStatus) -> None:
+    stage_run_id = put_stage_run(database, status)
+
+    def make(move: Move[StageStatus]) -> Callable[[Any], tuple[bool, str]]:
+        def work(tx: Any) -> tuple[bool, str]:
+            run = LockedRun.of_stage_run(tx, stage_run_id)
+            stage = run.stage_run(stage_run_id) if run else None
+            assert run is not None
+            assert stage is not None
+            brought = dict(BROUGHT.get(move.target.value, {}))
+            if move.target is StageStatus.COMPLETED:
+                brought["output_id"] = write_output(run, "a", "1")
+            return run.move_stage(move, stage, **brought), str(tx.scalar(sa.select(stages.c.status)))
+
+        return work
+
+    seen = {move.name: try_and_undo(database, make(move)) for move in STAGE_MOVES}
+
+    assert seen == {
+        move.name: (True, move.target) if status in move.sources else (False, status) for move in STAGE_MOVES
+    }
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_move_with_an_old_fence_changes_nothing(database: Database, status: StageStatus) -> None:
+    stage_run_id = put_stage_run(database, status)
+
+    def work(tx: Any) -> list[bool]:
+        run = LockedRun.of_stage_run(tx, stage_run_id)
+        assert run is not None
+        stage = run.stage_run(stage_run_id)
+        assert stage is not None
+        old = replace(stage, fence=stage.fence - 1)
+        return [run.move_stage(move, old) for move in STAGE_MOVES]
+
+    moved = database.transact(work)
+
+    assert not any(moved)
+    assert database.read(lambda tx: tx.scalar(sa.select(stages.c.status))) == status
+
+
+@pytest.mark.parametrize("status", [status for status in RunStatus if status is not RunStatus.SUSPENDED])
+def test_a_run_makes_the_moves_of_the_table_and_no_other(database: Database, status: RunStatus) -> None:
+    stage_run_id = put_stage_run(database, StageStatus.PENDING, run_status=status)
+
+    def make(move: Move[RunStatus]) -> Callable[[Any], str]:
+        def work(tx: Any) -> str:
+            run = LockedRun.of_stage_run(tx, stage_run_id)
+            assert run is not None
+            try:
+                run.move(move, EventType.RUN_STARTED, output_group=1, error_code="STAGE_ERROR")
+            except StoreError as error:
+                return str(error)
+            run.save()
+            return str(tx.scalar(sa.select(runs.c.status)))
+
+        return work
+
+    seen = {move.name: try_and_undo(database, make(move)) for move in RUN_MOVES}
+
+    for move in RUN_MOVES:
+        refused = f"is {status}; the move {move.name} is not allowed"
+        assert seen[move.name].endswith(move.target if status in move.sources else refused)
+
+
+def put_stage_run(database: Database, status: StageStatus, run_status: RunStatus = RunStatus.RUNNING) -> str:
+    """Insert a run with one stage run, as PENDING ones are inserted, and force it into ``status``."""
+    with WorkflowTester(chain(step("a")), database_url=str(database.url.render_as_string(hide_password=False))) as one:
+        run = one.create_run("chain", 1)
+        [stage] = run.stages()
+    forced: dict[str, Any] = {"fence": 3, **BEFORE[status]}
+    ended = {"completed_at": 9_000_000_000_000, "output_group": 1, "error_code": "X"}
+
+    def work(tx: Any) -> None:
+        if status is StageStatus.COMPLETED:
+            locked = LockedRun.find(tx, run.id)
+            assert locked is not None
+            forced["output_id"] = write_output(locked, "a", "1")
+        tx.execute(stages.update().values({"status": status.value, **forced}))
+        tx.execute(runs.update().values({"status": run_status.value, **(ended if run_status.is_terminal else {})}))
+
+    database.transact(work)
+    return str(stage.id)
+
+
+def test_a_claim_repeated_under_its_nonce_is_the_claim_that_was_made(start: Start) -> None:
+    workflow = chain(step("a"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    request = request_for(run.stages()[0].id, "nonce-1")
+
+    first = claim(tester.database, request)
+    again = claim(tester.database, request)
+
+    assert first is not None
+    assert first == again
+    assert (first.fence, first.attempt) == (1, 1)
+    assert len(tester.stage_attempts(run.id, "a")) == 1
+
+
+def test_a_poll_claim_repeated_under_its_nonce_is_the_claim_that_was_made(start: Start) -> None:
+    waits = define_async_batch_stage(
+        id="a", execute=lambda _: Suspend(7), check=lambda _: Pending(), input=int, output=int, state=int
+    )
+    workflow = chain(waits)
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    tester.deliver()
+    tester.advance(timedelta(minutes=1))
+    request = request_for(run.stages()[0].id, "nonce-1")
+
+    first = claim(tester.database, request)
+    again = claim(tester.database, request)
+
+    assert first is not None
+    assert first == again
+    assert (first.kind, first.fence, first.polls) == (ClaimKind.POLL, 2, 1)
+
+
+def test_a_second_claimant_gets_nothing(start: Start) -> None:
+    workflow = chain(step("a"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    stage_run_id = run.stages()[0].id
+
+    first = claim(tester.database, request_for(stage_run_id, "nonce-1"))
+    second = claim(tester.database, request_for(stage_run_id, "nonce-2"))
+
+    assert first is not None
+    assert second is None
+
+
+@pytest.mark.parametrize("stage_run_id", ["", "nobody", "01a20346-47b8-79e4-9ea4-2633cc30ec0c", "'; DROP TABLE x"])
+@pytest.mark.parametrize("number", [-1, 0, 2**63, 2**70])
+def test_a_message_for_nothing_is_ignored(start: Start, stage_run_id: str, number: int) -> None:
+    tester = start(chain(step("a")))
+
+    performed = execute_stage(tester.engine, stage_run_id, number)
+
+    assert performed.result == "ignored"
+
+
+def test_a_message_with_another_number_is_as_good(start: Start) -> None:
+    workflow = chain(step("a"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+
+    performed = tester.deliver(replace(tester.messages.waiting[0], dispatch_number=77))
+
+    assert (performed.result, run.output()) == ("completed", 1)
+
+
+def request_for(stage_run_id: str, nonce: str) -> ClaimRequest:
+    return ClaimRequest(stage_run_id, dispatch_number=1, nonce=nonce, worker_id="host:1:abc", lease_ms=30_000)
