@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 #: kombu's own.
 SEPARATOR = "\x06\x16"
+#: Messages of the past that may come again.
 MOST_REPLAYED = 300
+#: Longer lists are left alone: doubled again and again they would be all that workers see.
+MOST_DOUBLED = 60
 _NO_BASE64 = (
     '{"body": "%%%", "headers": {}, "properties": {"delivery_tag": "x", "body_encoding": "base64",'
     ' "delivery_info": {"exchange": "", "routing_key": "workflow"}}}'
@@ -126,7 +129,7 @@ class Chaos:
         """Deliver again what waits, and what waited before."""
         with self._redis() as client:
             for key in self._keys():
-                waiting = client.lrange(key, 0, MOST_REPLAYED) if client.llen(key) < MOST_REPLAYED else []
+                waiting = client.lrange(key, 0, -1) if client.llen(key) < MOST_DOUBLED else []
                 self._seen = [*self._seen, *waiting][-MOST_REPLAYED:]
                 for entry in [*waiting, *self._random.sample(self._seen, min(len(self._seen), 3))]:
                     push = client.lpush if self._random.random() < 0.5 else client.rpush
