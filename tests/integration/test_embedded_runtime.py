@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
@@ -97,6 +97,22 @@ def test_a_runtime_has_one_app_and_an_app_one_runtime(runtime: WorkflowRuntime) 
         runtime.install(Celery("other", broker="memory://", set_as_current=False))
     with pytest.raises(ConfigurationError, match="one app serves one runtime"):
         WorkflowRuntime(pages, database_url="sqlite://", app=app)
+
+
+def test_lost_messages_are_found_without_beat(database_url: str, silent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKFLOW_ENGINE_SWEEP_IN_WORKERS", "never")
+    short = timedelta(milliseconds=50)
+    with (
+        WorkflowRuntime(pages, database_url=database_url, dispatcher=silent, queue="lossy") as lossy,
+        WorkflowRuntime(
+            pages, database_url=database_url, queue="lossy", sweep_interval=short, dispatch_slack=short
+        ) as runtime,
+    ):
+        run = lossy.create_run(pages, Page(number=1))
+
+        runtime.start(concurrency=1)
+
+        assert runtime.get_run(run.id).wait(LONG)[mark] == Stamp(number=1)
 
 
 def test_a_reported_outcome_lets_a_waiting_run_go_on(runtime: WorkflowRuntime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from concurrent.futures import wait
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from workflow_engine import (
     WorkflowRuntime,
     stage,
 )
+from workflow_engine.definition import as_registry
+from workflow_engine.engine import CreateRun, Engine, create_run, sweep
 from workflow_engine.errors import (
     InvalidDataError,
     InvalidRequestError,
@@ -165,7 +168,14 @@ def test_members_of_a_group_run_at_the_same_time() -> None:
     assert sorted([output[left], output[right]]) == [0, 1]
 
 
-def test_no_more_than_concurrency_stages_run_at_the_same_time() -> None:
+def test_no_more_than_concurrency_stages_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [0]
+
+    def counted(*arguments: Any) -> Any:
+        looks[0] += 1
+        return wait(*arguments)
+
+    monkeypatch.setattr("workflow_engine.executor.wait", counted)
     busy, most, lock = set[str](), [0], threading.Lock()
     enough = threading.Event()
 
@@ -184,6 +194,7 @@ def test_no_more_than_concurrency_stages_run_at_the_same_time() -> None:
     output = WorkflowExecutor(WorkflowBuilder("many").parallel(*members).build(), concurrency=2).execute()
 
     assert (len(output), most[0]) == (5, 2)
+    assert looks[0] <= 6  # it waits for a free slot without spinning
 
 
 def test_a_retry_is_waited_for_by_the_clock(clock: Any, turned: Any) -> None:
@@ -300,6 +311,24 @@ def test_other_runs_of_the_database_are_left_alone(database_url: str, silent: An
 
         assert other.status is RunStatus.PENDING
         assert calls["shout"] == 1
+
+
+def test_its_sweep_does_not_send_the_work_of_other_runs(clock: Any, turned: Any, silent: Any) -> None:
+    waiting = Engine.build(
+        settings=turned["settings"], registry=as_registry(words), dispatcher=silent, database=turned["database"]
+    )
+    script["succeeds_at"] = 3
+    executor = WorkflowExecutor(retried, **turned)
+    create_run(waiting, CreateRun(words, Word(text="x")))
+    clock.sleep(timedelta(hours=1))
+
+    executor.execute()
+    sweep(executor.run._control.engine, force=True)
+
+    with turned["database"].engine.connect() as connection:
+        numbers = connection.exec_driver_sql("SELECT dispatch_number FROM workflow_stages WHERE stage_id = 'shout'")
+        assert numbers.scalars().all() == [1]
+    waiting.keeper.stop()
 
 
 def test_hints_of_other_runs_are_dropped_and_the_most_important_come_first(clock: Any) -> None:

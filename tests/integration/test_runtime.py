@@ -246,8 +246,9 @@ def test_a_postgres_schema_is_never_made_by_itself(postgres_url: str) -> None:
         assert runtime.list_runs().items == ()
 
 
-def test_processes_that_are_forked_have_connections_of_their_own(database_url: str) -> None:
-    script = """
+@pytest.mark.parametrize("before", ["list_runs()", "worker_id", "create_run('ticks')"])
+def test_processes_that_are_forked_have_connections_of_their_own(database_url: str, before: str) -> None:
+    script = f"""
 import os, sys
 from workflow_engine import NoInput, StageContext, WorkflowBuilder, WorkflowRuntime, stage
 
@@ -257,22 +258,24 @@ def tick(ctx: StageContext[NoInput]) -> int:
 
 ticks = WorkflowBuilder("ticks").pipe(tick).build()
 runtime = WorkflowRuntime(ticks, database_url=sys.argv[1])
-parent = runtime.worker_id
-runtime.create_run(ticks)
+runtime.{before}
 children = []
 for _ in range(3):
     pid = os.fork()
     if pid == 0:
-        for _ in range(8):
-            runtime.create_run(ticks)
-        os._exit(0 if runtime.worker_id != parent and str(os.getpid()) in runtime.worker_id else 3)
+        for _ in range(20):
+            runtime.list_runs()
+        for _ in range(3):
+            runtime.create_run(ticks, idempotency_key=f"{{os.getpid()}}-{{_}}")
+        os._exit(0 if f":{{os.getpid()}}:" in runtime.worker_id else 3)
     children.append(pid)
-for _ in range(8):
-    runtime.create_run(ticks)
-print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children], len(runtime.list_runs(limit=500).items))
+for _ in range(20):
+    runtime.list_runs()
+codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+print(codes, sum(run.idempotency_key is not None for run in runtime.list_runs().items))
 """
     finished = subprocess.run(
         [sys.executable, "-c", script, database_url], capture_output=True, text=True, timeout=100, check=False
     )
 
-    assert (finished.stdout.strip(), finished.returncode) == ("[0, 0, 0] 33", 0), finished.stderr
+    assert (finished.stdout.strip(), finished.returncode) == ("[0, 0, 0] 9", 0), finished.stderr

@@ -23,6 +23,7 @@ from workflow_engine.errors import (
     RunStateError,
     StageNotFoundError,
 )
+from workflow_engine.store import queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +88,10 @@ def test_a_failed_run_is_rerun_by_its_handle(runtime: WorkflowRuntime) -> None:
         runtime.rerun(run.id, from_stage=mark)
 
 
-def test_all_failed_runs_are_rerun_from_the_stage_that_failed(runtime: WorkflowRuntime) -> None:
+def test_all_failed_runs_are_rerun_from_the_stage_that_failed(
+    runtime: WorkflowRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_PAGE", 1)
     failed = [finish(runtime, 101).id, finish(runtime, 102).id]
     good, cancelled = finish(runtime, 1), runtime.create_run(pages, Page(number=1))
     cancelled.cancel()
