@@ -62,6 +62,26 @@ def test_the_demo_without_a_terminal_writes_plain_lines(tmp_path: Path, environm
     assert not (tmp_path / "cli.db").exists()
 
 
+def test_an_interrupted_demo_says_how_its_runs_go_on(tmp_path: Path, environment: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "demo"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while "merge 0/" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        written, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "Stopped. The runs are in the database and go on with" in written
+    assert errors.split() == ["Interrupted"]
+
+
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, environment: dict[str, str]) -> None:
     finished = run("runs", "show", cwd=tmp_path, env=environment)
 
@@ -88,6 +108,31 @@ def test_dev_executes_what_another_process_creates_and_stops_cleanly(
     code = dev.wait(timeout=30)
 
     assert created.returncode == 0, created.stderr
+    assert '"title": "cat"' in created.stdout
+    assert code == 0
+
+
+def test_worker_is_a_celery_worker_for_the_workflows_named(
+    tmp_path: Path, environment: dict[str, str], redis_url: str
+) -> None:
+    connected = {**environment, "WORKFLOW_ENGINE_BROKER_URL": redis_url}
+    run("db", "upgrade", cwd=tmp_path, env=connected)
+    with subprocess.Popen(
+        [*COMMAND, "worker", "--app", WORKFLOW, "--pool", "threads", "--concurrency", "2", "--loglevel", "warning"],
+        cwd=tmp_path,
+        env=connected,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            created = run(
+                "runs", "create", "document-analysis", "--app", WORKFLOW, "--input", DOCUMENT, "--wait",
+                cwd=tmp_path, env=connected,
+            )  # fmt: skip
+        finally:
+            process.terminate()
+            code = process.wait(timeout=60)
+
     assert '"title": "cat"' in created.stdout
     assert code == 0
 

@@ -54,7 +54,7 @@ class ProgressScreen:
             self._live.update(progress_bars(progress, elapsed), refresh=True)
         elif progress.is_complete or elapsed - self._last_line >= _LINE_EVERY:
             self._last_line = elapsed
-            self._console.print(_progress_line(progress, elapsed))
+            self._console.print(_progress_line(progress, elapsed), soft_wrap=True)
 
 
 def progress_bars(progress: Progress, elapsed: timedelta) -> Group:

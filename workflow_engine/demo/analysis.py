@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workflow_engine.demo.cleaning import BlockKind, clean, find_title, split_blocks
 from workflow_engine.demo.language import (
@@ -22,6 +23,10 @@ from workflow_engine.demo.vocabulary import SUBJECTS, UNKNOWN_SUBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+
+#: A summary's sentence that is longer is cut: most likely it is none.
+_LONGEST_SENTENCE: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,7 @@ def summarize(sentences: Sequence[str], *, title: str, reference: DocumentFreque
     for index in ranked:
         if len(chosen) < limit and not any(_overlap(sentences[index], sentences[other]) > 0.6 for other in chosen):  # noqa: PLR2004
             chosen.append(index)
-    return [sentences[index] for index in sorted(chosen)]
+    return [textwrap.shorten(sentences[index], _LONGEST_SENTENCE, placeholder=" …") for index in sorted(chosen)]
 
 
 def measure_readability(sentences: Sequence[str]) -> Readability:

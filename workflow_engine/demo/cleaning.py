@@ -21,8 +21,8 @@ _LIST_ITEM = re.compile(r"^(?:[*+\-•]|\(?\d{1,3}[.)])\s+")
 _FENCE = re.compile(r"^(```|~~~).*?^\1[^\S\n]*$", re.MULTILINE | re.DOTALL)
 _BROKEN_WORD = re.compile(r"(?<=[a-z])-\n[ ]*(?=[a-z])")
 _INLINE = (
-    (re.compile(r"!?\[([^\]\n]+)\]\([^)\s]*\)"), r"\1"),  # [text](link)
-    (re.compile(r":[a-z:]+:`~?([^`]+)`"), r"\1"),  # :role:`text`
+    (re.compile(r"!?\[([^\[\]\n]{1,300})\]\([^()\s]*\)"), r"\1"),  # [text](link)
+    (re.compile(r":[a-z:]{1,40}:`~?([^`]+)`"), r"\1"),  # :role:`text`
     (re.compile(r"``([^`]+)``|`([^`]+)`"), r"\1\2"),
     (re.compile(r"\*\*(\S(?:[^*\n]*\S)?)\*\*"), r"\1"),
     (re.compile(r"(?<![\w*])\*(\S(?:[^*\n]*\S)?)\*(?![\w*])"), r"\1"),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import codecs
 import os
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from workflow_engine.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-#: A file that is larger is a data set, not a document.
-MAX_DOCUMENT_BYTES: Final = 4 * 2**20
+#: A file that is larger is a data set, not a document; its text fits into the input of a run, however it is escaped.
+MAX_DOCUMENT_BYTES: Final = 2 * 2**20
 
 _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -84,7 +85,16 @@ def read_collection(paths: Sequence[Path]) -> Collection:
             skipped += left_out
         else:
             documents.setdefault(path.resolve(), _read_named_file(path))
-    return Collection(", ".join(map(str, paths)), tuple(documents.values()), tuple(skipped))
+    return Collection(", ".join(map(printable, paths)), _with_unique_names(documents), tuple(skipped))
+
+
+def _with_unique_names(documents: Mapping[Path, SourceDocument]) -> tuple[SourceDocument, ...]:
+    """Name documents that share a name by their whole path."""
+    counts = Counter(document.name for document in documents.values())
+    return tuple(
+        document if counts[document.name] == 1 else replace(document, name=printable(path))
+        for path, document in documents.items()
+    )
 
 
 def decode(data: bytes) -> tuple[str, str]:

@@ -9,7 +9,10 @@ from workflow_engine.demo.vocabulary import ABBREVIATIONS, STOP_WORDS
 
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'\u201d\u2019)\]]*(?=\s)|[\u3002\uff01\uff1f]")
 _OPENING: Final = "\"'\u201c\u2018([*"
+#: The first character of what follows, opening marks left out.
+_FOLLOWING = re.compile(r"\s*[\"'\u201c\u2018(\[*]*(\S)")
 _WORD = re.compile(r"[^\W\d]\w*(?:[-'\u2019]\w+)*")
+_LONGEST_WORD: Final = 60
 _VOWELS = re.compile(r"[aeiouy]+")
 
 
@@ -47,9 +50,9 @@ def stem(word: str) -> str:
 
 
 def is_content_word(word: str) -> bool:
-    """Tell whether ``word`` carries meaning of its own: no stop word, no single letters."""
+    """Tell whether ``word`` carries meaning of its own: no stop word, no single letters, no line of letters."""
     plain = word.lower().replace("\u2019", "'")
-    return len(plain.strip("_")) > 2 and plain not in STOP_WORDS  # noqa: PLR2004 - "of", "to", loop variables
+    return 2 < len(plain.strip("_")) <= _LONGEST_WORD and plain not in STOP_WORDS  # noqa: PLR2004 - "of", loop variables
 
 
 def count_syllables(word: str) -> int:
@@ -60,12 +63,12 @@ def count_syllables(word: str) -> int:
 
 
 def _ends_sentence(text: str, match: re.Match[str]) -> bool:
-    following = text[match.end() :].lstrip()
-    if not following or not match[0].startswith("."):
+    following = _FOLLOWING.match(text, match.end())
+    if following is None or not match[0].startswith("."):
         return True
-    last_word = text[: match.start()].rpartition(" ")[2].lstrip(_OPENING).lower()
+    word_start = text.rfind(" ", 0, match.start()) + 1
+    last_word = text[word_start : match.start()].lstrip(_OPENING).lower()
     is_initial = len(last_word) == 1 and last_word.isalpha()
     if is_initial or last_word in ABBREVIATIONS or match[0].startswith(".."):
         return False
-    first = following.lstrip(_OPENING)[:1]
-    return not first.islower()
+    return not following[1].islower()

@@ -104,6 +104,13 @@ def test_a_summary_does_not_say_the_same_twice() -> None:
     assert summarize(sentences, title="", reference=REFERENCE, limit=2) == [sentences[0], sentences[2]]
 
 
+def test_a_summary_is_short_whatever_the_text() -> None:
+    endless = ["zebra " * 5000, "x" * 5000]
+
+    assert max(map(len, summarize(endless, title="", reference=REFERENCE))) <= 600
+    assert [keyword.text for keyword in find_keywords(endless, title="", reference=REFERENCE)] == ["zebra"]
+
+
 def test_an_empty_text_has_an_empty_summary() -> None:
     assert summarize([], title="", reference=REFERENCE) == []
 

@@ -91,3 +91,9 @@ def test_a_very_long_title_is_shortened() -> None:
 
     assert len(title) <= 100
     assert title.endswith("…")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["[", "*", "**", "`", ":a", "![x](", "```\n", "<p>", "# ", "-\n", "\u200b", "a-\n"])
+def test_a_megabyte_of_half_open_markup_is_read_in_linear_time(piece: str) -> None:
+    split_blocks(clean(piece * (2**20 // len(piece))))

@@ -73,6 +73,14 @@ def test_names_of_several_folders_begin_with_the_folder(tmp_path: Path) -> None:
     assert [document.name for document in found.documents] == ["one/a", "two/a"]
 
 
+def test_documents_of_one_name_are_named_by_their_path(tmp_path: Path) -> None:
+    write(tmp_path, one__a="1", two__a="2", two__b="3")
+
+    found = read_collection([tmp_path / "one" / "a", tmp_path / "two" / "a", tmp_path / "two" / "b"])
+
+    assert [document.name for document in found.documents] == [str(tmp_path / "one/a"), str(tmp_path / "two/a"), "b"]
+
+
 def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
     write(tmp_path, a="1")
 

@@ -76,3 +76,9 @@ def test_syllables_are_estimated_and_never_zero(word: str, count: int) -> None:
     estimate = count_syllables(word)
 
     assert abs(estimate - count) <= 1 if word == "statement" else estimate == count
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["One more. ", "a.", "... ", "e.g. ", "\"'", "x" * 100 + " "])
+def test_a_megabyte_of_sentences_is_split_in_linear_time(piece: str) -> None:
+    split_sentences(piece * (2**20 // len(piece)))
