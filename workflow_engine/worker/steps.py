@@ -25,10 +25,10 @@ logger = logging.getLogger("workflow_engine.worker")
 
 
 @signals.celeryd_init.connect(weak=False)
-def add_queues(instance: Any, options: dict[str, Any], **_: object) -> None:
-    """Let a worker that was started without ``-Q`` consume the engine's queues besides the app's own."""
+def add_queues(instance: Any, **_: object) -> None:
+    """Add the engine's queues to those that a worker consumes by default; Celery applies ``-Q`` and ``-X`` afterwards."""
     installation = find_installation(instance.app)
-    if installation is not None and installation.consume and not options.get("queues"):
+    if installation is not None and installation.consume:
         select_queues(instance.app, installation.list_queues())
 
 

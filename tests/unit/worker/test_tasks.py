@@ -50,9 +50,9 @@ def raiser(error: BaseException) -> Any:
 def test_the_stage_task_says_what_became_of_the_hint(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "execute_stage", lambda _, stage_run_id, number: commands.Performed(f"{number}"))
+    monkeypatch.setattr(commands, "execute_stage", lambda _, *arguments: commands.Performed(f"{arguments}"))
 
-    assert perform_stage(installation, ID, 7) == "7"
+    assert perform_stage(installation, ID, 7) == f"('{ID}', 7)"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), SystemExit(1), KeyboardInterrupt(), ValueError("bug")])

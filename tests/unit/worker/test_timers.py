@@ -22,6 +22,14 @@ class Sent:
         self.arrived.set()
 
 
+def wait_until_it_waits(timers: DueTimers) -> None:
+    for _ in range(1000):
+        if timers._changed._waiters:  # type: ignore[attr-defined]
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("the thread does not wait")
+
+
 def test_a_hint_is_sent_when_it_is_due() -> None:
     sent = Sent()
     timers = DueTimers(sent, longest=timedelta(seconds=10))
@@ -50,6 +58,7 @@ def test_a_hint_that_is_due_earlier_overtakes_one_that_the_thread_already_waits_
     sent = Sent()
     timers = DueTimers(sent, longest=timedelta(minutes=10))
     timers.add(hint(1), timedelta(minutes=5))
+    wait_until_it_waits(timers)
 
     timers.add(hint(2), timedelta(0))
 
