@@ -40,7 +40,7 @@ def read_token(engine: Engine, token: str) -> str:
     """
     body, _, signature = token.rpartition(".")
     stage_run_id, _, expiry = body.rpartition(".")
-    is_genuine = hmac.compare_digest(signature.encode(), _sign(engine, body).encode())
+    is_genuine = hmac.compare_digest(signature.encode("utf-8", "surrogatepass"), _sign(engine, body).encode())
     if not is_genuine or not expiry.isdecimal() or int(expiry) < engine.clock.now().timestamp():
         raise InvalidRequestError("The stage token is not valid, or not any more")
     return stage_run_id
