@@ -21,7 +21,7 @@ from alembic.migration import MigrationContext
 from alembic.operations.ops import MigrateOperation, UpgradeOps
 
 from workflow_engine.store.schema import MIGRATION_OPTIONS
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.tables import Id, metadata
 
 TARGET = Path(__file__).parents[1] / "workflow_engine/store/migrations/versions/0001_initial.py"
 
@@ -82,8 +82,13 @@ def _steps() -> list[MigrateOperation]:
 
 
 def _render(steps: object) -> str:
-    code = render_python_code(UpgradeOps(ops=list(steps)), render_as_batch=False)
+    code = render_python_code(UpgradeOps(ops=list(steps)), render_as_batch=False, render_item=_render_type)
     return "\n".join(line for line in code.splitlines() if not line.lstrip().startswith("# ###")).strip()
+
+
+def _render_type(kind: str, item: object, _context: object) -> str | bool:
+    """Render our own type as what it is in the database: revisions do not depend on the package's code."""
+    return f"sa.{item.impl!r}" if kind == "type" and isinstance(item, Id) else False
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: kombu's own.
 SEPARATOR = "\x06\x16"
 #: Messages of the past that may come again.
-MOST_REPLAYED = 300
+MOST_REPLAYED = 80
 #: Longer lists are left alone: doubled again and again they would be all that workers see.
 MOST_DOUBLED = 60
 _NO_BASE64 = (
@@ -131,10 +131,15 @@ class Chaos:
             for key in self._keys():
                 waiting = client.lrange(key, 0, -1) if client.llen(key) < MOST_DOUBLED else []
                 self._seen = [*self._seen, *waiting][-MOST_REPLAYED:]
-                for entry in [*waiting, *self._random.sample(self._seen, min(len(self._seen), 3))]:
-                    push = client.lpush if self._random.random() < 0.5 else client.rpush
-                    push(key, entry)
-                    self.extra_messages += 1
+                self._push(client, key, waiting)
+            past = self._random.sample(self._seen, min(len(self._seen), MOST_REPLAYED // 4))
+            self._push(client, self._random.choice(self._keys()[1:]), past)
+
+    def _push(self, client: Any, key: str, entries: list[bytes]) -> None:
+        for entry in entries:
+            push = client.lpush if self._random.random() < 0.5 else client.rpush
+            push(key, entry)
+            self.extra_messages += 1
 
     def push_garbage(self) -> None:
         """Put entries into the lists that no client would write."""

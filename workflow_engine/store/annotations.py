@@ -51,8 +51,8 @@ def add_annotation(
         RunNotFoundError: There is no such run.
         IdempotencyConflictError: The idempotency key was used on this run for another annotation.
     """
-    given = (annotation_id, run_id, key, value, actor, idempotency_key)
-    source = select(*map(literal, given), runs.c.generation, now()).where(runs.c.id == run_id)
+    given = map(literal, (key, value, actor, idempotency_key))
+    source = select(literal(annotation_id), runs.c.id, *given, runs.c.generation, now()).where(runs.c.id == run_id)
     insert = postgresql.insert(_annotations) if tx.dialect.name == "postgresql" else sqlite.insert(_annotations)
     tx.execute(insert.from_select(_COLUMNS, source).on_conflict_do_nothing())
     same = _annotations.c.id == annotation_id

@@ -7,6 +7,8 @@ The CHECK constraints and the partial unique index state what must hold whatever
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -18,11 +20,16 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     text,
 )
 
 from workflow_engine.lifecycle import RunStatus, StageStatus
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
     naming_convention={
@@ -36,8 +43,24 @@ metadata = MetaData(
 
 #: BIGSERIAL on PostgreSQL; SQLite only autoincrements INTEGER.
 BigSerial = BigInteger().with_variant(Integer, "sqlite")
-Id = String(36)
 Name = String(200)
+_ID_LENGTH = 36
+
+
+class Id(TypeDecorator[str]):
+    """An id. What has not the shape of one names nothing: it is looked for as an empty text, which no row has.
+
+    Drivers would raise errors of their own for a NUL, half a surrogate pair or a number.
+    """
+
+    impl: TypeEngine[str] | type[TypeEngine[str]] = String(_ID_LENGTH)
+    cache_ok: bool | None = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return what to send to the database."""
+        if value is None:
+            return None
+        return value if isinstance(value, str) and len(value) <= _ID_LENGTH and value.isprintable() else ""
 
 
 def _one_of(column: str, values: list[str]) -> str:
