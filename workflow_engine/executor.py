@@ -201,6 +201,9 @@ class HintQueue:
             due = self._clock.monotonic() + (delay + _MARGIN).total_seconds()
             heapq.heappush(self._later, (due, next(self._numbers), hint))
 
+    def terminate(self, hints: Sequence[Hint]) -> None:
+        """Do nothing: threads cannot be ended; their bodies see ``ctx.cancelled``."""
+
     def empty_lists(self, lists: Collection[tuple[str, int]]) -> set[tuple[str, int]] | None:  # noqa: ARG002 - the port's
         """Say that this cannot be told: the sweep must not send other runs' work to a queue that ends with this run."""
         return None

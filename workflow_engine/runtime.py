@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from workflow_engine.definition import Workflow
+    from workflow_engine.definition import StageContext, Workflow
     from workflow_engine.engine import Dispatcher
     from workflow_engine.worker.dispatcher import CeleryDispatcher
 
@@ -86,6 +86,7 @@ class WorkflowRuntime(RunControl):
         self._is_checked = False
         self._engines = EngineHolder(self._build_engine)
         self._worker: Any = None
+        self._beat: Any = None
         self._sweeper: Any = None
         if app is not None:
             self.install(app)
@@ -149,6 +150,7 @@ class WorkflowRuntime(RunControl):
         idempotency_key: str | None = None,
         deadline: timedelta | datetime | None = None,
         start_after: datetime | None = None,
+        parent: StageContext[Any, Any] | None = None,
     ) -> RunHandle[OutputT]: ...
 
     @overload
@@ -163,6 +165,7 @@ class WorkflowRuntime(RunControl):
         idempotency_key: str | None = None,
         deadline: timedelta | datetime | None = None,
         start_after: datetime | None = None,
+        parent: StageContext[Any, Any] | None = None,
     ) -> RunHandle[Any]: ...
 
     def create_run(
@@ -176,6 +179,7 @@ class WorkflowRuntime(RunControl):
         idempotency_key: str | None = None,
         deadline: timedelta | datetime | None = None,
         start_after: datetime | None = None,
+        parent: StageContext[Any, Any] | None = None,
     ) -> RunHandle[Any]:
         """Create a run; it is durable when this returns, also when the broker is down.
 
@@ -188,6 +192,8 @@ class WorkflowRuntime(RunControl):
             idempotency_key: A second call with the same key returns the run of the first.
             deadline: An instant, or a duration from now, after which the run fails.
             start_after: No stage begins before.
+            parent: Context of the stage that starts this run. The run is cancelled with the stage's run and counts to
+                its rolled-up cost; its end wakes a stage that waits for it with ``Suspend.until_runs``.
 
         Raises:
             WorkflowNotFoundError: The workflow is not registered here.
@@ -203,6 +209,8 @@ class WorkflowRuntime(RunControl):
             idempotency_key=idempotency_key,
             deadline=deadline,
             start_after=start_after,
+            parent_run_id=None if parent is None else parent.run_id,
+            parent_stage_run_id=None if parent is None else parent.stage_run_id,
         )
         return RunHandle(self, commands.create_run(self.engine, request).run_id)
 
@@ -231,12 +239,15 @@ class WorkflowRuntime(RunControl):
             self._app = app
 
     def start(self, concurrency: int = 4) -> Self:
-        """Execute stages and sweep in threads of this process until ``stop``; no other worker or beat is needed.
+        """Run a worker and beat in threads of this process until ``stop``; no other process is needed.
+
+        The sweep also has a thread of its own, so that stages that occupy every slot do not hold it up.
 
         Raises:
             ConfigurationError: It runs already, or the broker cannot be reached.
         """
         from workflow_engine.worker.embedded import EmbeddedWorker  # noqa: PLC0415 - imports Celery, not before needed
+        from workflow_engine.worker.embedded_beat import EmbeddedBeat  # noqa: PLC0415 - same
         from workflow_engine.worker.sweeper import Sweeper  # noqa: PLC0415 - same
 
         with self._lock:
@@ -245,6 +256,8 @@ class WorkflowRuntime(RunControl):
             worker = EmbeddedWorker(self.app, concurrency)
             worker.start()
             self._worker = worker
+            self._beat = EmbeddedBeat(self.app)
+            self._beat.start()
             self._sweeper = Sweeper(self._sweep_quietly, self.settings.sweep_interval)
             self._sweeper.start()
         return self
@@ -256,10 +269,11 @@ class WorkflowRuntime(RunControl):
             grace: How long to wait for them; None waits until they end.
         """
         with self._lock:
-            worker, sweeper = self._worker, self._sweeper
-            self._worker = self._sweeper = None
+            worker, beat, sweeper = self._worker, self._beat, self._sweeper
+            self._worker = self._beat = self._sweeper = None
         if worker is None:
             return True
+        beat.stop()
         sweeper.stop()
         return bool(worker.stop(grace))
 

@@ -24,6 +24,7 @@ from workflow_engine.engine.outcomes import (
 )
 from workflow_engine.engine.poll_stage import poll
 from workflow_engine.errors import DatabaseUnavailableError, DefinitionError, ErrorCode
+from workflow_engine.log_context import ExecutedStage, executing
 from workflow_engine.store.claims import claim
 from workflow_engine.store.records import ClaimKind, ClaimRequest, Report
 
@@ -73,7 +74,8 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
     )
     if taken is None:
         return Performed("cleaned up" if run_cleanup(engine, stage_run_id) else IGNORED)
-    with engine.keeper.hold(taken.lease, started) as held:
+    stage = ExecutedStage(taken.run_id, taken.stage_id, taken.attempt)
+    with executing(stage), engine.keeper.hold(taken.lease, started) as held:
         effects = Effects(engine, taken, held)
         outcome = _perform(engine, taken, effects, held)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery.beat import EmbeddedService
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 #: Beat looks this often whether it should stop, and at its schedule.
-LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 1
 
 
 class EmbeddedBeat:
@@ -23,7 +23,7 @@ class EmbeddedBeat:
     """
 
     def __init__(self, app: Celery) -> None:
-        self._service = EmbeddedService(
+        self._service: Any = EmbeddedService(
             app, max_interval=LOOK_SECONDS, thread=True, scheduler_cls="celery.beat:Scheduler"
         )
 
