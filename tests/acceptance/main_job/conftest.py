@@ -10,7 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +20,10 @@ from workflow_engine.runtime import WorkflowRuntime
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from workflow_engine.definition import Workflow
     from workflow_engine.testing.services import PostgresServer
+
+    AnyWorkflow = Workflow[Any, Any]
 
 ROOT = Path(__file__).parents[3]
 APP = "workflow_engine.worker.ready"
@@ -30,17 +33,18 @@ PATIENCE = 120.0
 class Fleet:
     """Celery processes that share a database and a broker, and a runtime that starts runs on them."""
 
-    def __init__(self, database_url: str, broker_url: str, directory: Path) -> None:
+    def __init__(self, urls: tuple[str, str], directory: Path, workflow: AnyWorkflow, name: str, path: Path) -> None:
+        database_url, broker_url = urls
         self._directory = directory
         self._processes: list[subprocess.Popen[bytes]] = []
         self._environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(path)]),
             "WORKFLOW_ENGINE_DATABASE_URL": database_url,
             "WORKFLOW_ENGINE_BROKER_URL": broker_url,
-            "WORKFLOW_ENGINE_WORKFLOWS": "workflow_engine.demo.workflow:document_analysis",
+            "WORKFLOW_ENGINE_WORKFLOWS": name,
         }
-        self.runtime = WorkflowRuntime([document_analysis], database_url=database_url, broker_url=broker_url)
+        self.runtime = WorkflowRuntime([workflow], database_url=database_url, broker_url=broker_url)
 
     def start_worker(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
         return self.start("worker", "--loglevel=INFO", *arguments, **settings)
@@ -107,9 +111,24 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(postgres_server: PostgresServer, migrated_postgres: str, redis_url: str, tmp_path: Path) -> Iterator[Fleet]:
+def fleet_of(
+    postgres_server: PostgresServer, migrated_postgres: str, redis_url: str, tmp_path: Path
+) -> Iterator[Callable[[AnyWorkflow, str, Path], Fleet]]:
+    """Makes a fleet for a workflow, the name that workers import it by, and the folder they look in."""
     url = postgres_server.create_database(template=migrated_postgres)
-    made = Fleet(url, redis_url, tmp_path)
-    yield made
-    made.close()
+    made: list[Fleet] = []
+
+    def make(workflow: AnyWorkflow, name: str, path: Path) -> Fleet:
+        made.append(Fleet((url, redis_url), tmp_path, workflow, name, path))
+        return made[-1]
+
+    yield make
+    for fleet in made:
+        fleet.close()
     postgres_server.drop_database(url.rpartition("/")[2])
+
+
+@pytest.fixture
+def fleet(fleet_of: Callable[[AnyWorkflow, str, Path], Fleet]) -> Fleet:
+    """A fleet for the workflow of the demo."""
+    return fleet_of(document_analysis, "workflow_engine.demo.workflow:document_analysis", ROOT)
