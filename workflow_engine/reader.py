@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         AttemptSnapshot,
         LogEntry,
         Page,
+        RolledUpCost,
         RunSnapshot,
         StageSnapshot,
     )
@@ -182,6 +183,17 @@ class RunReader:
     def run_config(self, run_id: str) -> Any:
         """Return the resolved config of every stage by its id, as plain JSON."""
         return decode_json(self._texts(run_id).config)
+
+    def rolled_up_cost(self, run_id: str) -> RolledUpCost:
+        """Return what a run and all runs that it started, at any depth, have cost together.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        found = self.database.read(lambda tx: queries.rolled_up_cost(tx, run_id))
+        if not found.runs:
+            raise RunNotFoundError(run_id)
+        return found
 
     def output(self, run_id: str) -> Any:
         """Return the output of a COMPLETED run, parsed.

@@ -11,7 +11,7 @@ from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.payload import decode_json, encode_json
-from workflow_engine.store.snapshots import Page, RunSnapshot, nanos_to_cost, optional_instant
+from workflow_engine.store.snapshots import Page, RolledUpCost, RunSnapshot, nanos_to_cost, optional_instant
 from workflow_engine.store.tables import controls, run_metadata, runs, stages
 
 if TYPE_CHECKING:
@@ -80,6 +80,19 @@ def list_runs(tx: Connection, wanted: RunFilter, *, limit: int = 50, cursor: str
         query = query.where(runs.c.id < cursor)
     found = tuple(_run_snapshot(row) for row in tx.execute(query).mappings())
     return Page(found[:size], found[size - 1].id if len(found) > size else None)
+
+
+def rolled_up_cost(tx: Connection, run_id: str) -> RolledUpCost:
+    """Add up what a run and all runs that it started, at any depth, have cost in every generation and attempt."""
+    tree = select(runs.c.id).where(runs.c.id == run_id).cte("tree", recursive=True)
+    tree = tree.union_all(select(runs.c.id).join(tree, runs.c.parent_run_id == tree.c.id))
+    sums = select(
+        func.coalesce(func.sum(stages.c.cost_nanos), 0),
+        func.coalesce(func.sum(stages.c.tokens), 0),
+        func.count(stages.c.run_id.distinct()),
+    ).where(stages.c.run_id.in_(select(tree.c.id)))
+    nanos, tokens, counted = tx.execute(sums).one()
+    return RolledUpCost(nanos_to_cost(int(nanos)), int(tokens), int(counted))
 
 
 def find_run_texts(tx: Connection, run_id: str) -> RunTexts | None:

@@ -75,6 +75,16 @@ class ErrorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RolledUpCost:
+    """What a run and the runs that it started have cost together."""
+
+    cost: Decimal
+    tokens: int
+    #: How many runs that is, itself included.
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
 class StageSnapshot:
     """A stage run as it was when it was read."""
 
