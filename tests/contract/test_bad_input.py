@@ -347,3 +347,18 @@ def test_a_reported_output_that_does_not_fit_is_refused_and_the_stage_goes_on_wa
     assert count_rows(tester) == before
     tester.run_to_end(run)
     assert run.status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", ".", "\ud800", "a.b.\ud800", "x" * 10**6, "a\x00b.1.c", f"{UNKNOWN}.{'9' * 5000}.x"],
+    ids=lambda token: ascii(token)[:20],
+)
+def test_a_forged_token_is_refused_like_any_other(database_url: str, token: str) -> None:
+    with WorkflowTester(documents, database_url=database_url, signing_key="k" * 32) as tester:
+        before = count_rows(tester)
+
+        with pytest.raises(InvalidRequestError, match="The stage token is not valid, or not any more"):
+            tester.complete_by_token(token, {})
+
+        assert count_rows(tester) == before

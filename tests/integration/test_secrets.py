@@ -36,7 +36,8 @@ class Credentials(BaseModel):
 
 
 def leak(ctx: StageContext[Number]) -> Suspend[Reference]:
-    ctx.log.info("calling with api_key=" + SECRET, password=SECRET, headers={"Authorization": f"Bearer {SECRET}"})
+    line = f"calling with api_key={SECRET}"
+    ctx.log.info(line, password=SECRET, headers={"Authorization": f"Bearer {SECRET}"})
     ctx.progress(0.5, "half", token=SECRET, nested={"client_secret": SECRET})
     if ctx.attempt == 1:
         raise ConnectionError(f"401 for https://api.example/?api_key={SECRET}&x=1, Authorization: Bearer {SECRET}")

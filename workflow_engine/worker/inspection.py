@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -94,9 +95,17 @@ def find_url_hazards(app: Celery) -> list[str]:
             continue
         if parts.password is None:
             hazards.append(f"the broker on {parts.hostname} is used without a password")
-        if parts.scheme == "redis" and not app.conf.broker_use_ssl:
+        if parts.scheme == "redis" and not app.conf.broker_use_ssl and not _is_private(str(parts.hostname)):
             hazards.append(f"the connection to the broker on {parts.hostname} is not encrypted")
     return hazards
+
+
+def _is_private(host: str) -> bool:
+    """Whether the name or address is one of a private network: ``redis``, ``redis.svc.cluster.local``, ``10.0.0.7``."""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan", ".svc"))
 
 
 def find_step_hazards(app: Celery) -> list[str]:

@@ -34,12 +34,17 @@ def test_json_alone_is_no_hazard() -> None:
         ("redis://:secret@redis.example/0", ["not encrypted"]),
         ("rediss://redis.example/0", ["without a password"]),
         ("rediss://:secret@redis.example/0", []),
+        ("redis://:secret@redis/0", []),
+        ("redis://:secret@redis.shop.svc.cluster.local/0", []),
+        ("redis://:secret@10.0.0.7/0", []),
+        ("redis://:secret@8.8.8.8/0", ["not encrypted"]),
+        ("redis://redis/0", ["without a password"]),
         ("redis://localhost/0", []),
         ("redis://127.0.0.1:6379/0", []),
         ("memory://", []),
     ],
 )
-def test_a_broker_elsewhere_wants_a_password_and_encryption(url: str, words: list[str]) -> None:
+def test_a_broker_elsewhere_wants_a_password_and_over_public_networks_encryption(url: str, words: list[str]) -> None:
     hazards = find_url_hazards(build_app(broker_url=url))
 
     assert len(hazards) == len(words)
