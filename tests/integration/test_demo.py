@@ -84,6 +84,7 @@ def test_progress_goes_from_nothing_to_everything(tmp_path: Path) -> None:
 
     assert (before.passed, before.ended, before.is_complete) == ((0, 0, 0, 0), 0, False)
     assert (after.passed, after.waiting, after.ended, after.is_complete) == ((3, 3, 3, 3), (0, 0, 0, 0), 3, True)
+    assert len(list((tmp_path / "readability_service").glob("*.json"))) == 3
     assert count_categories(session.results()) == [("control flow", 3)]
     assert (median_duration(session.results()) or timedelta(0)) > timedelta(seconds=1)
 

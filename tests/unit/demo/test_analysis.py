@@ -97,6 +97,24 @@ def test_a_summary_keeps_the_order_of_the_text_and_leaves_fragments_out() -> Non
     assert summarize(sentences, title="Zebra herds", reference=REFERENCE, limit=2) == [sentences[1], sentences[3]]
 
 
+def test_of_two_sentences_that_say_as_much_the_earlier_one_is_taken() -> None:
+    first, second = "Old zebra herds may cross rivers.", "Grey lions hunt gazelles near lakes."
+
+    assert summarize([first, second], title="", reference=REFERENCE, limit=1) == [first]
+
+
+def test_a_fragment_is_worth_less_than_a_sentence() -> None:
+    fragment, sentence = "Zebra rivers lions:", "Some zebra herds cross the rivers where lions are."
+
+    assert summarize([fragment, sentence], title="", reference=REFERENCE, limit=1) == [sentence]
+
+
+def test_the_title_speaks_for_a_category() -> None:
+    sentences = ["The customer waits.", "The market opens."]
+
+    assert classify(sentences, title="The court and the law").name == "law and policy"
+
+
 def test_a_summary_does_not_say_the_same_twice() -> None:
     same = "The zebra herd crosses the wide river every year."
     sentences = [same, same, "Lions wait for weak animals beside the water."]

@@ -18,6 +18,7 @@ def test_sentences_end_with_a_mark_and_closing_quotes() -> None:
         "It costs 3.50 in version 3.11 of e.g. Python.",
         "He waited... and left.",
         "Files end in .txt and so on.",
+        "Salt, pepper, etc. are spices.",
     ],
 )
 def test_abbreviations_initials_numbers_and_dots_end_no_sentence(sentence: str) -> None:
