@@ -1,4 +1,4 @@
-"""Settled semantics, points 1 to 5 and 10 to 11: what goes in, what comes out, what is kept."""
+"""Settled semantics, points 1 to 5, 10, 11 and 19: what goes in, what comes out, what is kept."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from workflow_engine.definition import (
     stage,
 )
 from workflow_engine.errors import (
+    DefinitionError,
     IdempotencyConflictError,
     InvalidDataError,
     RunStateError,
@@ -51,7 +52,9 @@ class Amount(BaseModel):
     value: int
 
 
-def step(name: str, body: Callable[..., Any], *, takes: Any = int, gives: Any = int, **options: Any) -> Any:
+def step(
+    name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, gives: Any = int, **options: Any
+) -> Any:
     return define_stage(id=name, execute=body, input=takes, output=gives, **options)
 
 
@@ -363,3 +366,29 @@ def test_8_07_completed_siblings_of_a_suspended_member_never_run_again(start: St
     tester.run_to_end(run)
 
     assert (calls, run.output()) == (["quick"], 2)
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: chain(step("a"), step("a")), '"a" appears 2 times'),
+        (chain, "no stages"),
+        (lambda: WorkflowBuilder("w", input=int).parallel(step("a")).build(), "parallel needs two"),
+        (lambda: chain(step("a", dependencies=["z"]), step("zz")), 'depends on "z", which is not in the workflow'),
+        (lambda: chain(step("a", dependencies=["b"]), step("b")), 'depends on "b", which comes later'),
+        (
+            lambda: WorkflowBuilder("w", input=int).parallel(step("a", dependencies=["b"]), step("b")).build(),
+            "in the same group",
+        ),
+        (lambda: chain(step("A")), "not valid"),
+        (
+            lambda: chain(define_stage(id="a", execute=lambda _: 1, input=int, output=list[str]), step("b")),
+            '"b" takes int',
+        ),
+    ],
+)
+def test_8_19_builders_reject_and_name_the_stages(build: Callable[[], Any], named: str) -> None:
+    with pytest.raises(DefinitionError) as error:
+        build()
+
+    assert named in str(error.value)

@@ -18,7 +18,7 @@ from workflow_engine.definition import (
     define_async_batch_stage,
     define_stage,
 )
-from workflow_engine.errors import DefinitionError, InvalidPriorityError, RetryAfter
+from workflow_engine.errors import InvalidPriorityError, RetryAfter
 from workflow_engine.events import TERMINAL_RUN_EVENTS, EventType
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
@@ -373,29 +373,6 @@ def test_8_18_secrets_do_not_reach_logs_events_errors_or_messages(start: Start) 
     told = (run.logs().items, run.events(), run.snapshot().error_message, stage_of(run, "a").error.message)
     assert "hunter2" not in shown + repr(told)
     assert repr(told).count("[redacted]") >= 5
-
-
-@pytest.mark.parametrize(
-    ("build", "named"),
-    [
-        (lambda: chain(step("a"), step("a")), '"a" appears 2 times'),
-        (chain, "no stages"),
-        (lambda: chain((step("a"),)), "parallel needs two"),
-        (lambda: chain(step("a", dependencies=["z"]), step("zz")), 'depends on "z", which is not in the workflow'),
-        (lambda: chain(step("a", dependencies=["b"]), step("b")), 'depends on "b", which comes later'),
-        (lambda: chain((step("a", dependencies=["b"]), step("b"))), "in the same group"),
-        (lambda: chain(step("A")), "not valid"),
-        (
-            lambda: chain(define_stage(id="a", execute=lambda _: 1, input=int, output=list[str]), step("b")),
-            '"b" takes int',
-        ),
-    ],
-)
-def test_8_19_builders_reject_and_name_the_stages(build: Callable[[], Any], named: str) -> None:
-    with pytest.raises(DefinitionError) as error:
-        build()
-
-    assert named in str(error.value)
 
 
 def test_8_20_leases_and_due_times_are_the_databases_and_a_hosts_clock_changes_nothing(start: Start) -> None:
