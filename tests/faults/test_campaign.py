@@ -18,7 +18,7 @@ SEED_VARIABLE = "WORKFLOW_ENGINE_FAULT_SEED"
 def test_nothing_is_lost_in_a_short_campaign(capsys: pytest.CaptureFixture[str]) -> None:
     seed = int(os.environ.get(SEED_VARIABLE) or secrets.randbelow(2**31))
 
-    result = conduct(Plan(seed, timedelta(seconds=40)))
+    result = conduct(Plan(seed, timedelta(seconds=35)))
 
     with capsys.disabled():
         print(f"\n{describe(result)}")
