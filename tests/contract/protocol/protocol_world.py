@@ -63,8 +63,8 @@ class FaultyDatabase(Database):
 
     def __init__(self, url: str) -> None:
         self.present = NEW_YEAR
-        #: Of the transactions to come: None, "answer lost", "rolled back" or "died".
-        self.accidents: list[str | None] = []
+        #: Of the transactions to come: "answer lost", "rolled back" or "died".
+        self.accidents: list[str] = []
         super().__init__(url, clock=FrozenClock(self))
 
     def set_time(self, present: int) -> None:
@@ -104,8 +104,6 @@ class FaultyDatabase(Database):
             return self._commit(transaction)
         if result is not None and self._next_is("died"):
             raise WorkerDiedError
-        if self.accidents and self.accidents[0] is None:
-            self.accidents.pop(0)
         return result
 
     def _next_is(self, accident: str) -> bool:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import hypothesis
+import pytest
 from hypothesis.stateful import run_state_machine_as_test
 from protocol_machine import machine_on
 
@@ -25,9 +26,11 @@ def budget(examples: int, steps: int) -> hypothesis.settings:
     )
 
 
+@pytest.mark.timeout(300)
 def test_the_engine_on_sqlite_agrees_with_the_model(faulty_sqlite: FaultyDatabase) -> None:
-    run_state_machine_as_test(machine_on(faulty_sqlite), settings=budget(examples=80, steps=50))
+    run_state_machine_as_test(machine_on(faulty_sqlite), settings=budget(examples=100, steps=30))
 
 
+@pytest.mark.timeout(300)
 def test_the_engine_on_postgres_agrees_with_the_model(faulty_postgres: FaultyDatabase) -> None:
-    run_state_machine_as_test(machine_on(faulty_postgres), settings=budget(examples=10, steps=40))
+    run_state_machine_as_test(machine_on(faulty_postgres), settings=budget(examples=12, steps=30))

@@ -1,0 +1,47 @@
+"""A machine that finds nothing proves nothing: with any one safeguard taken out, it finds that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+from hypothesis.stateful import run_state_machine_as_test
+from protocol_machine import machine_on
+from protocol_mutants import MUTANTS, STUCK
+from sqlalchemy.exc import DBAPIError
+
+from workflow_engine.errors import WorkflowEngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from protocol_world import FaultyDatabase
+
+#: The examples of the gate's own test; the phases that only make a finding shorter are left out.
+BUDGET = hypothesis.settings(
+    max_examples=150,
+    stateful_step_count=30,
+    deadline=None,
+    database=None,
+    phases=[hypothesis.Phase.generate],
+    report_multiple_bugs=False,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+FINDINGS = (AssertionError, WorkflowEngineError, DBAPIError)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_the_machine_finds_that(
+    mutant: Callable[[], AbstractContextManager[None]],
+    faulty_sqlite: FaultyDatabase,
+) -> None:
+    machine = machine_on(faulty_sqlite, comes_to_rest=mutant in STUCK)
+
+    with mutant(), pytest.raises(FINDINGS) as finding:
+        run_state_machine_as_test(hypothesis.seed(20)(machine), settings=BUDGET)
+
+    where = finding.traceback[-1]
+    print(f"example {machine.examples}: {finding.typename} in {where.name}: {where.statement}")  # noqa: T201 - pytest -rP
