@@ -45,6 +45,7 @@ def finish(engine: Engine, claim: Claim, outcome: Outcome, report: Report) -> bo
 
     def act(run: LockedRun, stage: StageRow) -> bool:
         if not _is_ours(run, stage, claim):
+            _owe_cleanup(run, stage, claim, outcome)
             return was_accepted(run.tx, claim.lease)
         _write(engine, run, stage, outcome, report_columns(report))
         write_log_lines(run.tx, claim, report.logs)
@@ -94,6 +95,14 @@ def _following(engine: Engine, claim: Claim) -> Sequence[NewStageRun]:
 def _is_ours(run: LockedRun, stage: StageRow, claim: Claim) -> bool:
     expected = stage.status in (StageStatus.RUNNING, StageStatus.SUSPENDED)
     return expected and stage.fence == claim.fence and stage.lease_id is not None and stage.is_live and run.is_live
+
+
+def _owe_cleanup(run: LockedRun, stage: StageRow, claim: Claim, outcome: Outcome) -> None:
+    """Owe ``on_cancel`` what the body had started elsewhere when it was cancelled before it could suspend."""
+    was_cancelled = stage.status is StageStatus.CANCELLED and stage.fence == claim.fence + 1
+    if was_cancelled and stage.suspended_state is None and isinstance(outcome, Suspended):
+        run.change_stage(stage, suspended_state=outcome.state, suspended_on=outcome.on, cleanup_due_at=run.now)
+        run.dispatch(stage)
 
 
 def _write(engine: Engine, run: LockedRun, stage: StageRow, outcome: Outcome, columns: dict[str, Any]) -> None:

@@ -42,6 +42,11 @@ def polled(name: str = "a", check: Callable[..., Any] = lambda _: Pending(), **o
     )
 
 
+def noting(seen: list[Any], item: Any, result: Any) -> Any:
+    seen.append(item)
+    return result
+
+
 class Hook:
     """An ``on_cancel`` that raises so many times before it works."""
 
@@ -72,7 +77,7 @@ def in_state(state: str, start: Start, hook: Hook, entered: list[str]) -> tuple[
 
     is_polled = state in {"suspended", "polling"}
     first = polled(check=check, on_cancel=hook) if is_polled else step("a", body, on_cancel=hook)
-    workflow = chain(first, step("after", lambda ctx: entered.append("after") or ctx.input))
+    workflow = chain(first, step("after", lambda ctx: noting(entered, "after", ctx.input)))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
     if state != "pending":
@@ -113,6 +118,25 @@ def test_what_was_started_elsewhere_is_stopped_there(start: Start, state: str) -
 
     assert hook.states == [7]
     assert [line.message for line in run.logs().items] == ["cancelled there"]
+
+
+def test_what_was_started_elsewhere_while_the_cancel_came_is_stopped_there(start: Start) -> None:
+    def execute(_: Any) -> Any:
+        run.cancel()
+        return Suspend(9)
+
+    hook = Hook()
+    waits = define_async_batch_stage(
+        id="a", execute=execute, check=lambda _: Pending(), input=int, output=int, state=int, on_cancel=hook
+    )
+    workflow = chain(waits)
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+
+    tester.run_until_idle()
+
+    assert (hook.states, stage_of(run).status) == ([9], StageStatus.CANCELLED)
+    tester.assert_consistent(final=True)
 
 
 def test_a_hook_that_raises_is_called_again_and_given_up_in_the_end(start: Start) -> None:
@@ -233,7 +257,11 @@ def test_a_paused_run_is_not_taken_and_goes_on_when_it_is_resumed(start: Start) 
 
 
 def test_what_runs_when_a_run_is_paused_ends_and_what_follows_is_held(start: Start) -> None:
-    workflow = chain(step("a", lambda ctx: tester.pause(ctx.run_id) or 5), step("b"))
+    def pause_and_go_on(ctx: Any) -> int:
+        tester.pause(ctx.run_id)
+        return 5
+
+    workflow = chain(step("a", pause_and_go_on), step("b"))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
 

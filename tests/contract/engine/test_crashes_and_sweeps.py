@@ -19,6 +19,7 @@ from workflow_engine.definition import (
 )
 from workflow_engine.engine import finish, reap_worker, release_worker, sweep
 from workflow_engine.lifecycle import RunStatus, StageStatus
+from workflow_engine.store import moves_postgres
 from workflow_engine.store.records import AttemptOutcome
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def test_a_lease_that_ran_out_is_given_to_others_and_counts_as_a_crash(start: St
         if ctx.attempt == 1:
             tester.advance(timedelta(seconds=31))
             tester.sweep()
-        return ctx.attempt
+        return int(ctx.attempt)
 
     workflow = chain(step("a", body, retry=Retry(max_attempts=1)))
     tester = start(workflow)
@@ -294,7 +295,7 @@ def test_a_registry_that_raises_is_a_worker_that_does_not_fit(start: Start) -> N
 def test_an_outcome_that_cannot_be_recorded_fails_the_stage(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     def body(_: Any) -> int:
         monkeypatch.setattr(finish, "complete_stage_run", refuse)
-        monkeypatch.setattr(finish.moves_postgres, "complete", refuse)
+        monkeypatch.setattr(moves_postgres, "complete", refuse)
         return 1
 
     def refuse(*_: Any, **__: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from workflow_engine.control import RunHandle
 from workflow_engine.definition import (
+    GroupFailurePolicy,
     GroupOutput,
     Pending,
     Retry,
@@ -62,7 +63,7 @@ class Group:
             waits, step("retrying", self.retry), step("running", self.run_long), step("pending", self.note),
             step("bad", fails, retry=ONCE), step("done", self.note),
         )  # fmt: skip
-        builder: Any = WorkflowBuilder("group", input=int).parallel(*members, on_failure=policy)
+        builder: Any = WorkflowBuilder("group", input=int).parallel(*members, on_failure=GroupFailurePolicy(policy))
         workflow = builder.pipe(step("after", lambda _: 1, takes=GroupOutput)).build()
         self.tester = start(workflow)
         self.run = self.tester.create_run(workflow, 1)

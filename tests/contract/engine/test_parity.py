@@ -20,7 +20,7 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.engine import finish
-from workflow_engine.store import claims, moves_postgres
+from workflow_engine.store import moves_postgres
 from workflow_engine.testing.kit import WorkflowTester
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def flaky(ctx: StageContext[int]) -> int:
 
 
 def sum_up(ctx: StageContext[GroupOutput]) -> int:
-    return sum(ctx.input.values()) + (ctx.optional("a") or 0)
+    return int(sum(ctx.input.values())) + (ctx.optional("a") or 0)
 
 
 def polled(name: str = "waits") -> Any:
@@ -217,7 +217,7 @@ def test_both_forms_leave_the_same_rows(name: str, databases: tuple[str, str], m
     in_one_statement = play(databases[0], name)
 
     monkeypatch.setattr(finish, "_LARGEST_FAST_GROUP", -1)
-    monkeypatch.setattr(claims.moves_postgres, "claim", lambda *_: None)
+    monkeypatch.setattr(moves_postgres, "claim", lambda *_: None)
     monkeypatch.setattr(moves_postgres, "complete", lambda *_: pytest.fail("this is the other form"))
     statement_by_statement = play(databases[1], name)
 

@@ -35,6 +35,11 @@ def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
     return next(one for one in run.stages() if one.stage_id == name)
 
 
+def noting(seen: list[Any], item: Any, result: Any) -> Any:
+    seen.append(item)
+    return result
+
+
 def nested(depth: int) -> Any:
     value: Any = 1
     for _ in range(depth):
@@ -75,7 +80,7 @@ def test_what_json_keeps_comes_back_as_it_was(start: Start) -> None:
     seen: list[str] = []
     workflow = chain(
         step("a", lambda ctx: KEPT[ctx.input]),
-        step("b", lambda ctx: seen.append(repr(ctx.input)) or ctx.input, takes=Any),
+        step("b", lambda ctx: noting(seen, repr(ctx.input), ctx.input), takes=Any),
     )
     tester = start(workflow)
 

@@ -61,7 +61,7 @@ def test_an_outcome_from_outside_completes_a_suspended_stage_and_the_run_goes_on
     tester.run_until_idle()
 
     assert (accepted, run.output()) == (True, 5)
-    kinds = [(one.kind.value, one.outcome.value) for one in tester.stage_attempts(run.id, "waits")]
+    kinds = [(one.kind.value, str(one.outcome)) for one in tester.stage_attempts(run.id, "waits")]
     assert kinds == [("EXECUTE", "SUSPENDED"), ("PUSH", "COMPLETED")]
 
 

@@ -258,7 +258,8 @@ def test_a_rerun_gets_the_deadline_of_its_workflow_anew(start: Start) -> None:
     tester.run_until_idle()
 
     tester.rerun(run.id, from_stage="b")
-    given = run.snapshot().deadline_at - tester.now()
+    deadline: Any = run.snapshot().deadline_at
+    given = deadline - tester.now()
     tester.run_to_end(run)
 
     assert timedelta(minutes=55) < given <= timedelta(hours=1)

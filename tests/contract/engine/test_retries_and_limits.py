@@ -170,7 +170,7 @@ def test_an_attempt_past_its_time_limit_is_ended_and_tried_again(start: Start) -
     def body(ctx: Any) -> int:
         if ctx.attempt == 1:
             released.wait(60)
-        return ctx.attempt
+        return int(ctx.attempt)
 
     workflow = chain(step("a", body, timeout=timedelta(milliseconds=50)))
     tester = start(workflow)
@@ -263,7 +263,7 @@ def test_a_stage_that_was_taken_once_does_not_run_into_its_queue_timeout(start: 
             if how == "retry":
                 raise ConnectionError
             release_worker(tester.engine, tester.engine.worker_id)
-        return ctx.attempt
+        return int(ctx.attempt)
 
     workflow = chain(step("a", body, queue_timeout=timedelta(minutes=5)))
     tester = start(workflow)

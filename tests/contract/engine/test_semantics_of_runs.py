@@ -43,6 +43,11 @@ def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
     return builder.build()
 
 
+def noting(seen: list[Any], item: Any, result: Any) -> Any:
+    seen.append(item)
+    return result
+
+
 def polled(name: str = "waits", check: Callable[..., Any] = lambda _: Pending(), **options: Any) -> Any:
     suspend = options.pop("suspend", Suspend(7))
     return define_async_batch_stage(
@@ -123,6 +128,10 @@ def test_8_06_a_run_that_passes_its_deadline_while_it_drains_keeps_the_first_err
     assert (run.snapshot().error_code, run.snapshot().error_message) == ("STAGE_ERROR", "never works")
 
 
+def wait_of(stage: Any) -> float:
+    return float((stage.next_poll_at - stage.suspended_at).total_seconds())
+
+
 def test_8_07_the_wait_is_the_answers_else_the_suspensions_else_the_stages_else_the_default(start: Start) -> None:
     def check(ctx: Any) -> Any:
         return Pending(next_poll_in=timedelta(seconds=90)) if ctx.polls == 0 else Pending()
@@ -140,7 +149,7 @@ def test_8_07_the_wait_is_the_answers_else_the_suspensions_else_the_stages_else_
     run = tester.create_run(workflow, 1)
     for _ in range(4):
         tester.deliver()
-    first = {one.stage_id: (one.next_poll_at - one.suspended_at).total_seconds() for one in run.stages()}
+    first = {one.stage_id: wait_of(one) for one in run.stages()}
     tester.advance(timedelta(seconds=20))
     tester.sweep()
     answer = next(hint for hint in tester.messages.waiting if hint.stage_id == "answer")
@@ -154,7 +163,7 @@ def test_8_07_the_wait_is_the_answers_else_the_suspensions_else_the_stages_else_
 
 def test_8_07_a_poll_that_is_done_dispatches_the_next_group_and_does_not_run_it(start: Start) -> None:
     entered: list[str] = []
-    workflow = chain(polled(check=lambda ctx: ctx.state), step("after", lambda ctx: entered.append("x") or ctx.input))
+    workflow = chain(polled(check=lambda ctx: ctx.state), step("after", lambda ctx: noting(entered, "x", ctx.input)))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
     tester.deliver()
@@ -208,7 +217,7 @@ def test_8_09_cancel_is_authoritative_and_a_late_result_is_discarded(start: Star
 
 def test_8_12_more_important_runs_go_first_and_equal_ones_in_order(start: Start) -> None:
     seen: list[int] = []
-    workflow = chain(step("a", lambda ctx: seen.append(ctx.input) or 0))
+    workflow = chain(step("a", lambda ctx: noting(seen, ctx.input, 0)))
     tester = start(workflow)
     for value, priority in ((1, 5), (2, 0), (3, 10), (4, 5), (5, 10)):
         tester.create_run(workflow, value, priority=priority)
@@ -269,15 +278,15 @@ def test_8_13_after_the_grace_it_fails_naming_both_sides(start: Start) -> None:
 
     snapshot = run.snapshot()
     assert (snapshot.status, snapshot.error_code) == (RunStatus.FAILED, "DEFINITION_MISMATCH")
-    assert '"a" is in the plan of the run but not in workflow "chain"' in snapshot.error_message
-    assert "(stages: b)" in snapshot.error_message
+    assert '"a" is in the plan of the run but not in workflow "chain"' in str(snapshot.error_message)
+    assert "(stages: b)" in str(snapshot.error_message)
 
 
 def test_8_14_storage_is_scoped_to_run_and_stage_and_a_shared_scope_is_explicit(start: Start) -> None:
     def write(ctx: Any) -> int:
         ctx.storage.save("note.json", [ctx.run_id, ctx.stage_id])
         ctx.storage.shared.save(f"{ctx.stage_id}.json", ctx.input)
-        return ctx.input
+        return int(ctx.input)
 
     def read(ctx: Any) -> list[Any]:
         return [ctx.storage.list(), ctx.storage.shared.list(), ctx.storage.shared.load("a.json")]
@@ -312,7 +321,7 @@ def test_8_15_cost_is_the_sum_of_the_runs_own_reports(start: Start) -> None:
         ctx.report(cost=Decimal("0.000000001"), tokens=ctx.input)
         if ctx.attempt == 1:
             raise ConnectionError
-        return ctx.input
+        return int(ctx.input)
 
     workflow = chain((step("a", spend), step("b", spend)))
     tester = start(workflow)

@@ -62,7 +62,8 @@ def test_a_skipped_member_is_left_out_of_the_group(start: Start) -> None:
 
     def look(ctx: Any) -> int:
         seen.update(there="b" in ctx.input, got=ctx.input.get("b"), all=dict(ctx.input), optional=ctx.optional("b"))
-        for way in (lambda: ctx.input["b"], lambda: ctx.require("b")):
+        ways: list[Callable[[], Any]] = [lambda: ctx.input["b"], lambda: ctx.require("b")]
+        for way in ways:
             with pytest.raises(StageSkipped):
                 way()
         return 1
@@ -218,7 +219,10 @@ def test_a_child_that_fails_fails_the_stage_that_waits(start: Start) -> None:
 
 
 def test_a_run_that_does_not_exist_fails_the_stage_that_waits_for_it(start: Start) -> None:
-    waits = define_stage(id="waits", execute=lambda _: Suspend.until_runs("nobody"), input=int, output=dict[str, int])
+    def wait(_: Any) -> Any:
+        return Suspend.until_runs("nobody")
+
+    waits = define_stage(id="waits", execute=wait, input=int, output=dict[str, int])
     tester, run = begin_family(start, chain(waits, name="parent"))
 
     tester.run_to_end(run)

@@ -67,15 +67,15 @@ def statements_of(tester: WorkflowTester) -> Iterator[list[str]]:
 def test_a_stage_costs_two_statements_and_one_message(url: str, workflow: Any) -> None:
     with WorkflowTester(workflow, database_url=url) as tester:
         tester.create_run(workflow, 1)
-        costs: list[tuple[int, str, str]] = []
+        costs: list[tuple[int, bool, bool]] = []
         delivered = 0
         while tester.messages.waiting:
             with statements_of(tester) as seen:
                 assert tester.deliver().result == "completed"
             delivered += 1
-            costs.append((len(seen), "'RUNNING'" in seen[0] and "c", "'COMPLETED'" in seen[-1] and "f"))
+            costs.append((len(seen), "'RUNNING'" in seen[0], "'COMPLETED'" in seen[-1]))
 
-        assert costs == [(2, "c", "f")] * len(workflow.stages)
+        assert costs == [(2, True, True)] * len(workflow.stages)
         assert delivered == len(workflow.stages)
         assert tester.messages.later == []
         tester.assert_consistent(final=True)
@@ -172,7 +172,8 @@ def test_a_claim_brings_only_the_outputs_that_the_stage_needs(url: str) -> None:
         tester.create_run(workflow, 1)
         for _ in range(49):
             tester.deliver()
-        original, taken = moves_postgres.claim, []
+        taken: list[Any] = []
+        original = moves_postgres.claim
 
         def spy(*args: Any) -> Any:
             taken.append(original(*args))

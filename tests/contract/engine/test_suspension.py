@@ -84,6 +84,37 @@ def test_several_members_of_a_group_wait_side_by_side_and_the_last_one_lets_the_
     assert run.output() == 21
 
 
+def test_8_07_completed_siblings_of_a_suspended_member_never_run_again(start: Start) -> None:
+    calls: list[str] = []
+
+    def look(ctx: Any) -> int:
+        calls.append("quick")
+        return int(ctx.input)
+
+    ready: list[bool] = []
+    waits = define_async_batch_stage(
+        id="waits",
+        execute=lambda _: Suspend(0),
+        check=lambda _: 1 if ready else Pending(),
+        input=int,
+        output=int,
+        state=int,
+    )
+    quick = step("quick", look)
+    after = step("after", lambda ctx: len(ctx.input), takes=GroupOutput)
+    workflow = WorkflowBuilder("group", input=int).parallel(waits, quick).pipe(after).build()
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    tester.run_until_idle()
+    tester.advance(timedelta(minutes=1))
+    tester.run_until_idle()
+
+    ready.append(True)
+    tester.run_to_end(run)
+
+    assert (calls, run.output()) == (["quick"], 2)
+
+
 def test_a_poll_may_replace_the_state_and_tell_its_progress(start: Start) -> None:
     def check(ctx: Any) -> Any:
         ctx.log.info("poll", state=ctx.state, polls=ctx.polls)
