@@ -68,8 +68,7 @@ class Database:
         self.is_postgres = self.url.get_backend_name() == "postgresql"
         #: Added to the time of SQLite's ``workflow_now()``; tests turn it.
         self.skew = timedelta(0)
-        #: An in-memory database is one connection: its transactions take turns.
-        self._turn = threading.RLock() if self._in_memory else nullcontext()
+        self._make_turns()
         self.engine = self._postgres_engine(pool_size) if self.is_postgres else self._sqlite_engine()
 
     @property
@@ -92,7 +91,7 @@ class Database:
         """
 
         def attempt() -> T:
-            with self._turn, self.engine.begin() as tx:
+            with self._write_turn, self.engine.begin() as tx:
                 return work(tx)
 
         return self._with_retries(attempt)
@@ -113,7 +112,7 @@ class Database:
 
         def attempt() -> T:
             connect = self._autocommitting if self.is_postgres else self.engine.connect
-            with self._turn, connect() as connection:
+            with self._read_turn, connect() as connection:
                 return work(connection.execution_options(workflow_read=True))
 
         return self._with_retries(attempt)
@@ -125,6 +124,15 @@ class Database:
     def forget_connections(self) -> None:
         """Drop connections inherited over a fork without closing them: they belong to the parent."""
         self.engine.dispose(close=False)
+        self._make_turns()  # a thread of the parent may have held one during the fork
+
+    def _make_turns(self) -> None:
+        """SQLite has one writer: threads that queue here are served at once, those that it turns away poll.
+
+        A database in memory is one connection, so that its readers take turns as well.
+        """
+        self._write_turn = nullcontext() if self.is_postgres else threading.RLock()
+        self._read_turn = self._write_turn if self._in_memory else nullcontext()
 
     @contextmanager
     def _autocommitting(self) -> Iterator[Connection]:
