@@ -112,9 +112,10 @@ def test_looking_changes_nothing(tester: WorkflowTester) -> None:
 
 
 def test_a_broker_that_does_not_answer_is_seen(tester: WorkflowTester) -> None:
-    finding = find(diagnose(tester, depths=None), "broker")
+    diagnosis = diagnose(tester, depths=None)
 
-    assert finding.health is Health.DEGRADED
+    finding = find(diagnosis, "broker")
+    assert (finding.health, diagnosis.health) == (Health.DEGRADED, Health.DEGRADED)
     assert "cannot be reached" in finding.message
 
 
