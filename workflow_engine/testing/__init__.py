@@ -1,1 +1,1 @@
-"""What tests of workflows need: real servers as pytest fixtures."""
+"""What tests of workflows need: real servers as pytest fixtures, and a kit that runs workflows step by step."""
