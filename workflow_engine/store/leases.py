@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import and_, select, tuple_, update
 
 from workflow_engine.store.moves import now
 from workflow_engine.store.records import Lease
@@ -19,13 +19,29 @@ if TYPE_CHECKING:
 
 
 def renew_leases(database: Database, leases: Sequence[Lease], lease_ms: int) -> set[Lease]:
-    """Give the leases another period from the database's present time; return those that are still held."""
+    """Give the leases another period from the database's present time; return those that are still held.
+
+    It never waits for a row while it holds another: a command that locks several stage runs of a run would deadlock
+    with it. What somebody else has locked is left out first, and then waited for alone.
+    """
+    if len(leases) == 1:
+        return _renew(database, leases, lease_ms)
+    kept = _renew(database, leases, lease_ms, skip_locked=True)
+    for lease in leases:
+        if lease not in kept:
+            kept |= _renew(database, [lease], lease_ms)
+    return kept
+
+
+def _renew(database: Database, leases: Sequence[Lease], lease_ms: int, *, skip_locked: bool = False) -> set[Lease]:
+    held = and_(
+        tuple_(stages.c.id, stages.c.fence).in_([(lease.stage_run_id, lease.fence) for lease in leases]),
+        stages.c.lease_id.is_not(None),
+    )
+    free = select(stages.c.id).where(held).with_for_update(skip_locked=True)
     statement = (
         update(stages)
-        .where(
-            tuple_(stages.c.id, stages.c.fence).in_([(lease.stage_run_id, lease.fence) for lease in leases]),
-            stages.c.lease_id.is_not(None),
-        )
+        .where(held, *([stages.c.id.in_(free)] if skip_locked else []))
         .values(lease_until=now() + lease_ms)
         .returning(stages.c.id, stages.c.fence)
     )

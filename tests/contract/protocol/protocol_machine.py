@@ -50,7 +50,9 @@ SCRIPTS = st.sampled_from(
     ]
 )
 ACCIDENTS = st.sampled_from([None, None, None, "answer lost", "rolled back", "died"])
-PAUSES_MS = st.sampled_from([0, 250, 2_000, 5_100, 11_000, LEASE_MS + 1_000, LEASE_MS + 1_000, 70_000, 130_000, 410_000])
+PAUSES_MS = st.sampled_from(
+    [0, 250, 2_000, 5_100, 11_000, LEASE_MS + 1_000, LEASE_MS + 1_000, 70_000, 130_000, 410_000]
+)
 #: How time passes once the accidents have ended; slower than beat does, so that habitually late sweeps are met too.
 CALM_MS = (21_000, 35_000, 35_000, 61_000, 301_000)
 CALM_ROUNDS = 40
@@ -401,6 +403,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         return [(lease.stage_run_id, lease.fence) for lease in found]
 
     def _claim(self, hint: Hint, worker: str, accident: str | None) -> Execution | None:
+        assert hint.stage_run_id in self.stage_runs, "a message for a stage run that should not exist"
         run, stage = self.stage_runs[hint.stage_run_id]
         self.nonces += 1
         request = ClaimRequest(hint.stage_run_id, hint.dispatch_number, f"nonce-{self.nonces}", worker, LEASE_MS)

@@ -290,7 +290,9 @@ class Model:
             self._fail(run, stage)
         else:
             backoff = min(POLL_INTERVAL_MS * 2**stage.poll_failures, LONGEST_POLL_BACKOFF_MS)
-            wait = {"pending": max(script.delay_ms, 100), "later": max(script.delay_ms, 100), "unreachable": backoff}[script.poll]
+            wait = {"pending": max(script.delay_ms, 100), "later": max(script.delay_ms, 100), "unreachable": backoff}[
+                script.poll
+            ]
             stage.become("SUSPENDED")
             stage.next_poll_at = self.now if stage.wakes else self.now + wait
             stage.poll_failures = 0 if script.poll == "pending" else stage.poll_failures + 1

@@ -128,9 +128,7 @@ def _stage(stage_id: str, **options: Any) -> Stage[Any, Any]:
         input=Any,
         output=str,
         state=Any,
-        retry=Retry(
-            MAX_ATTEMPTS, backoff=timedelta(milliseconds=BACKOFF_MS), jitter=False, give_up_on=(BrokenError,)
-        ),
+        retry=Retry(MAX_ATTEMPTS, backoff=timedelta(milliseconds=BACKOFF_MS), jitter=False, give_up_on=(BrokenError,)),
         max_crashes=MAX_CRASHES,
         max_wait=timedelta(milliseconds=MAX_WAIT_MS),
         on_cancel=lambda _: None,
@@ -150,10 +148,7 @@ WORKFLOWS: dict[str, Workflow[Any, Any]] = {
     built.id: built
     for built in (
         WorkflowBuilder("line", input=int).pipe(a).parallel(b, c).pipe(d).build(),
-        WorkflowBuilder("patient", input=int)
-        .parallel(a, b, c, on_failure=GroupFailurePolicy.WAIT_ALL)
-        .pipe(d)
-        .build(),
+        WorkflowBuilder("patient", input=int).parallel(a, b, c, on_failure=GroupFailurePolicy.WAIT_ALL).pipe(d).build(),
         WorkflowBuilder("hasty", input=int, deadline=timedelta(milliseconds=DEADLINE_MS))
         .parallel(a, impatient, on_failure=GroupFailurePolicy.FAIL_FAST)
         .parallel(c, d)
