@@ -65,20 +65,32 @@ class Connection:
             require_database(runtime.settings.database_url)
         return runtime
 
+    def find_app(self) -> Any:
+        """Return the Celery app that the options or the environment name; None where they name something else."""
+        found = self._find()
+        return found[0] if _is_celery_app(found) else None
+
+    def _find(self) -> list[Any]:
+        from workflow_engine.worker.loading import WORKFLOWS_VARIABLE, load_named  # noqa: PLC0415 - `--help` is quick
+
+        names = self.app or os.environ.get(WORKFLOWS_VARIABLE, "")
+        return load_named(names) if names else [self.celery_app] if self.celery_app else []
+
     def _make_runtime(self, default_workflows: Sequence[Any] = (), **overrides: Any) -> WorkflowRuntime:
         from workflow_engine.runtime import WorkflowRuntime  # noqa: PLC0415 - `--help` is quick
-        from workflow_engine.worker.loading import WORKFLOWS_VARIABLE, collect_workflows, load_named  # noqa: PLC0415
+        from workflow_engine.worker.loading import collect_workflows  # noqa: PLC0415 - same
 
         overrides |= {"database_url": self.database_url, "broker_url": self.broker_url}
-        names = self.app or os.environ.get(WORKFLOWS_VARIABLE, "")
-        found: list[Any] = (
-            load_named(names) if names else [self.celery_app] if self.celery_app else [*default_workflows]
-        )
-        if len(found) == 1 and hasattr(found[0], "tasks"):  # a Celery app
+        found = self._find() or [*default_workflows]
+        if _is_celery_app(found):
             return _runtime_of_app(found[0], overrides)
         if len(found) == 1 and isinstance(found[0], WorkflowRuntime):
             return WorkflowRuntime(found[0].registry, settings=found[0].settings, **overrides)
         return WorkflowRuntime(collect_workflows(found) if found else (), **overrides)
+
+
+def _is_celery_app(found: Sequence[Any]) -> bool:
+    return len(found) == 1 and hasattr(found[0], "tasks")
 
 
 def _runtime_of_app(app: Any, overrides: dict[str, Any]) -> WorkflowRuntime:

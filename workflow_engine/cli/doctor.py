@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from rich.text import Text
 
-from workflow_engine.cli.connection import pass_connection, require_database
+from workflow_engine.cli.connection import pass_connection
 from workflow_engine.cli.console import make_table, output, print_json
 from workflow_engine.cli.parameters import DURATION
 
@@ -38,7 +38,7 @@ _EXIT_CODES: Final = {"healthy": 0, "degraded": 1, "unknown": 2}
     help="How long workers may take to answer.",
 )
 @pass_connection
-def doctor(connection: Connection, *, as_json: bool, max_wait: timedelta, patience: timedelta) -> int:
+def doctor(connection: Connection, *, as_json: bool, max_wait: timedelta, patience: timedelta) -> None:
     """Check connections, schema, workers, sweep, backlog, definitions, configuration and records; change nothing.
 
     Exit codes: 0 healthy, 1 degraded, 2 cannot be checked.
@@ -48,19 +48,22 @@ def doctor(connection: Connection, *, as_json: bool, max_wait: timedelta, patien
         print_json({"health": diagnosis.health, "findings": [dataclasses.asdict(f) for f in diagnosis.findings]})
     else:
         _show(diagnosis)
-    return _EXIT_CODES[diagnosis.health]
+    click.get_current_context().exit(_EXIT_CODES[diagnosis.health])
 
 
 def _examine(connection: Connection, max_wait: timedelta, patience: timedelta) -> Diagnosis:
     from workflow_engine.engine.doctor import Health, Limits, check_access, examine  # noqa: PLC0415 - `--help` is quick
+    from workflow_engine.store.database import Database  # noqa: PLC0415 - same
     from workflow_engine.worker.inspection import CeleryProbe  # noqa: PLC0415 - same
 
-    require_database(connection.settings().database_url)
-    access = check_access(connection.database())
+    runtime = connection.runtime()
+    database = Database(runtime.settings.database_url)
+    click.get_current_context().call_on_close(database.close)
+    access = check_access(database)
     if access.health is not Health.HEALTHY:
         return access
-    runtime = connection.runtime()
-    probe = CeleryProbe(runtime.app, patience)
+    app = connection.find_app() or runtime.app
+    probe = CeleryProbe(app, patience)
     click.get_current_context().call_on_close(probe.close)
     return examine(runtime.engine, probe, probe.queues(), Limits(backlog_age=max_wait))
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from workflow_engine.cli.celery_command import workflow
 from workflow_engine.cli.errors import run_command
 from workflow_engine.cli.main import cli
 from workflow_engine.definition.registry import as_registry
@@ -115,3 +117,35 @@ def test_a_broker_that_does_not_answer_ends_with_1(doctor: Doctor, swept_url: st
     assert code == 1
     assert "cannot be reached" in out
     assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize(("last_at", "code"), [(None, 0), (0, 1)])
+def test_under_celery_the_exit_codes_are_the_same(swept_url: str, last_at: int | None, code: int) -> None:
+    if last_at is not None:
+        database = Database(swept_url)
+        database.transact(lambda tx: tx.exec_driver_sql(f"UPDATE workflow_ticks SET last_at = {last_at}"))
+        database.close()
+
+    finished = CliRunner().invoke(workflow, ["doctor", "--database-url", swept_url])
+
+    assert finished.exit_code == code
+
+
+def test_a_celery_app_is_asked_on_its_own_broker(doctor: Doctor, swept_url: str, tmp_path: Path) -> None:
+    (tmp_path / "team.py").write_text(
+        f"""
+from celery import Celery
+from workflow_engine import WorkflowRuntime
+
+app = Celery("team", broker="redis://127.0.0.1:1/0", set_as_current=False)
+app.conf.accept_content = ["json", "pickle"]
+runtime = WorkflowRuntime(database_url={swept_url!r})
+runtime.install(app)
+"""
+    )
+
+    code, out, _ = doctor("--app", "team:app")
+
+    assert code == 1
+    assert "cannot be reached" in out
+    assert "accept_content has pickle" in out
