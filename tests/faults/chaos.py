@@ -114,7 +114,7 @@ class Chaos:
     def crash_postgres(self) -> None:
         """Stop PostgreSQL at once, as a crash does; it recovers at its next start."""
         self._cluster.postgres.stop_immediate()
-        self._wait(0, 3)
+        self._wait(0, 8)
         self._cluster.postgres.start()
 
     def terminate_connections(self) -> None:
@@ -171,8 +171,10 @@ class Chaos:
             beat.start()
 
     def restart_worker(self) -> None:
-        """SIGTERM: a warm end, as in a deployment; it must end with 0."""
+        """SIGTERM: a warm end, as in a deployment; it must end with 0. Before Celery listens it would just end."""
         worker = self._worker()
+        if not worker.is_ready():
+            return
         worker.may_end = True
         worker.signal(signal.SIGTERM)
         worker.wait()
