@@ -123,8 +123,8 @@ class Campaign:
     def _inject(self) -> None:
         names = list(self._plan.faults)
         name = self._random.choices(names, [FAULTS[name][1] for name in names])[0]
-        FAULTS[name][0](self._chaos)
-        self._result.injected[name] += 1
+        if FAULTS[name][0](self._chaos) is not False:
+            self._result.injected[name] += 1
 
     def _steer(self, steering: Steering) -> None:
         name = steering.steer(list(self._runs)) if self._plan.is_steered else None

@@ -55,12 +55,14 @@ class Chaos:
         self._seen: list[bytes] = []
         self.extra_messages = 0
 
-    def kill_pool_child(self) -> None:
+    def kill_pool_child(self) -> bool:
         """SIGKILL one process of a pool."""
         worker = self._worker()
         child = self._busy_child(worker)
-        if child is not None and worker.is_ready():
-            _signal(child, signal.SIGKILL)
+        if child is None or not worker.is_ready():
+            return False
+        _signal(child, signal.SIGKILL)
+        return True
 
     def kill_main(self) -> None:
         """SIGKILL a worker's main process; its orphans live on until they notice."""
@@ -84,14 +86,15 @@ class Chaos:
         for worker in self._cluster.workers:
             worker.start()
 
-    def stall_pool_child(self) -> None:
+    def stall_pool_child(self) -> bool:
         """SIGSTOP one process of a pool for longer than a lease; it goes on afterwards and reports its result."""
         child = self._busy_child(self._worker())
         if child is None:
-            return
+            return False
         _signal(child, signal.SIGSTOP)
         self._stall()
         _signal(child, signal.SIGCONT)
+        return True
 
     def stall_worker(self) -> None:
         """SIGSTOP a worker and its pool for longer than a lease."""
@@ -170,15 +173,16 @@ class Chaos:
         for beat in self._cluster.beats:
             beat.start()
 
-    def restart_worker(self) -> None:
+    def restart_worker(self) -> bool:
         """SIGTERM: a warm end, as in a deployment; it must end with 0. Before Celery listens it would just end."""
         worker = self._worker()
         if not worker.is_ready():
-            return
+            return False
         worker.may_end = True
         worker.signal(signal.SIGTERM)
         worker.wait()
         worker.start()
+        return True
 
     def _kill(self, member: Member) -> None:
         member.kill()
@@ -232,8 +236,8 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-#: Every fault, by name, with how often it is chosen.
-FAULTS: dict[str, tuple[Callable[[Chaos], None], int]] = {
+#: Every fault, by name, with how often it is chosen; one that returns False found nothing to break.
+FAULTS: dict[str, tuple[Callable[[Chaos], bool | None], int]] = {
     "kill a pool child": (Chaos.kill_pool_child, 6),
     "kill a main process": (Chaos.kill_main, 2),
     "kill a worker": (Chaos.kill_worker, 2),
