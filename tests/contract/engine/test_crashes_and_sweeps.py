@@ -20,12 +20,15 @@ from workflow_engine.definition import (
 from workflow_engine.engine import finish, reap_worker, release_worker, sweep
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.store import moves_postgres
+from workflow_engine.store.database import Database
+from workflow_engine.store.overdue import begin_tick
 from workflow_engine.store.records import AttemptOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workflow_engine.testing.kit import WorkflowTester
+    from workflow_engine.testing.services import PostgresServer
 
     Start = Callable[..., WorkflowTester]
 
@@ -204,6 +207,43 @@ def test_of_two_sweeps_in_a_row_the_second_leaves_it_at_that(start: Start) -> No
     skipped.append(tester.sweep(force=False).skipped)
 
     assert skipped == [False, True, False]
+
+
+class Overtaken:
+    """A transaction that another sweep overtakes between its first look and its first write."""
+
+    def __init__(self, tx: Any, overtake: Callable[[], Any]) -> None:
+        self.tx, self.overtake, self.statements = tx, overtake, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tx, name)
+
+    def execute(self, statement: Any) -> Any:
+        result = self.tx.execute(statement)
+        self.statements += 1
+        if self.statements == 1:
+            self.overtake()
+        return result
+
+
+def test_of_two_first_sweeps_at_once_one_leaves_it_at_that(
+    postgres_server: PostgresServer, migrated_postgres: str
+) -> None:
+    url = postgres_server.create_database(template=migrated_postgres)
+    database = Database(url)
+
+    def begin(tx: Any) -> int | None:
+        return begin_tick(tx, "sweep", interval_ms=5000, lease_ms=30_000)
+
+    def overtake() -> None:
+        won.append(database.transact(begin))
+
+    won: list[int | None] = []
+    lost = database.transact(lambda tx: begin(Overtaken(tx, overtake)))
+    database.close()
+    postgres_server.drop_database(url.rpartition("/")[2])
+
+    assert (won, lost) == ([0], None)
 
 
 def test_a_sweep_whose_step_fails_does_the_others(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

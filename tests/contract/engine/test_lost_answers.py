@@ -19,6 +19,7 @@ from workflow_engine.definition import (
 )
 from workflow_engine.engine import reap_worker
 from workflow_engine.lifecycle import RunStatus
+from workflow_engine.store.tables import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -241,6 +242,21 @@ def test_other_commands_whose_answer_was_lost_happen_once(start: Start, lost_ans
 
     told = [str(event.type) for event in run.events()]
     assert told.count("run.cancelled") + told.count("run.paused") == 1
+
+
+def test_a_result_for_a_run_that_was_deleted_meanwhile_is_discarded(start: Start) -> None:
+    def body(ctx: Any) -> int:
+        ctx.log.info("late")
+        run.cancel()
+        tester.database.transact(lambda tx: tx.execute(runs.delete()))
+        return 1
+
+    workflow = chain(step("a", body))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+
+    assert tester.deliver().result == "discarded"
+    assert tester.list_runs().items == ()
 
 
 @pytest.mark.parametrize("how", ["reap", "cancel", "rerun", "push"])

@@ -263,6 +263,7 @@ def test_a_stage_that_was_taken_once_does_not_run_into_its_queue_timeout(start: 
             if how == "retry":
                 raise ConnectionError
             release_worker(tester.engine, tester.engine.worker_id)
+            tester.sweep()
         return int(ctx.attempt)
 
     workflow = chain(step("a", body, queue_timeout=timedelta(minutes=5)))

@@ -116,6 +116,7 @@ def test_8_06_a_run_that_passes_its_deadline_while_it_drains_keeps_the_first_err
     def slow(_: Any) -> int:
         tester.deliver()
         tester.advance(timedelta(hours=2))
+        tester.engine.keeper.renew()
         tester.sweep()
         return 1
 
