@@ -1,4 +1,4 @@
-"""Settled semantics, points 1 to 5, 10, 11 and 19: what goes in, what comes out, what is kept."""
+"""Settled semantics, points 1 to 5, 10 to 12 and 19: what goes in, what comes out, what is kept."""
 
 from __future__ import annotations
 
@@ -346,6 +346,18 @@ def test_8_11_a_rejected_create_leaves_the_key_free(start: Start) -> None:
     run = tester.create_run(workflow, 3, idempotency_key="doc-1")
 
     assert [event.sequence for event in run.events()] == [1]
+
+
+def test_8_12_the_argument_wins_over_the_workflow_and_that_over_the_default(start: Start) -> None:
+    plain, urgent = chain(step("a")), WorkflowBuilder("urgent", input=int, priority=9).pipe(step("a")).build()
+    tester = start(plain, urgent)
+
+    found = [
+        tester.create_run(workflow, 1, **options).snapshot().priority
+        for workflow, options in ((plain, {}), (urgent, {}), (urgent, {"priority": 0}))
+    ]
+
+    assert found == [5, 9, 0]
 
 
 @pytest.mark.parametrize(

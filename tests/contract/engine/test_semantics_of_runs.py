@@ -239,18 +239,6 @@ def test_8_12_a_priority_out_of_range_is_refused_naming_the_range(start: Start, 
     assert tester.list_runs().items == ()
 
 
-def test_8_12_the_argument_wins_over_the_workflow_and_that_over_the_default(start: Start) -> None:
-    plain, urgent = chain(step("a")), chain(step("a"), name="urgent", priority=9)
-    tester = start(plain, urgent)
-
-    found = [
-        tester.create_run(workflow, 1, **options).snapshot().priority
-        for workflow, options in ((plain, {}), (urgent, {}), (urgent, {"priority": 0}))
-    ]
-
-    assert found == [5, 9, 0]
-
-
 def test_8_13_a_worker_without_the_stage_gives_it_back_and_one_that_has_it_goes_on(start: Start) -> None:
     workflow, other = chain(step("a")), chain(step("b"))
     tester = start(workflow)
