@@ -51,8 +51,27 @@ class GuardedPrefixedClient(GuardedReplies, redis.PrefixedStrictRedis):
     """A Redis client that prefixes keys, with the guard."""
 
 
+class GuardedQoS(redis.QoS):
+    """Keeps account of unacknowledged messages, and outlives a connection that is lost while there are some."""
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Put unacknowledged messages back; where that fails, the visibility timeout does it later.
+
+        kombu calls this while it cleans up after a lost connection, whose parts may be gone already. Its errors are not
+        those that a lost connection is expected to raise, and would end the worker.
+        """
+        try:
+            super().restore_unacked(client)
+        except Exception as error:  # noqa: BLE001 - see above
+            delivered: Any = self._delivered
+            logger.warning("%d unacknowledged messages stay where they are: %r", len(delivered), error)
+            delivered.clear()
+
+
 class GuardedClients:
     """Mixed into a Redis channel: its clients have the guard."""
+
+    QoS: Any = GuardedQoS
 
     def _get_client(self) -> Any:
         client = super()._get_client()  # type: ignore[misc]

@@ -1,0 +1,42 @@
+"""A worker whose connection to Redis is lost goes on, whatever kombu finds when it cleans up."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from workflow_engine.worker.brokers import GuardedChannel, GuardedQoS, GuardedSentinelChannel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class LostChannel:
+    """A channel whose connection is gone."""
+
+    do_restore = True
+    _restore = staticmethod(lambda _: None)
+
+    @contextmanager
+    def conn_or_acquire(self, _client: object = None) -> Iterator[Any]:
+        raise AttributeError("'NoneType' object has no attribute 'hostname'")
+        yield
+
+
+def test_messages_that_cannot_be_put_back_do_not_end_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    qos: Any = GuardedQoS(LostChannel(), prefetch_count=1)
+    qos._delivered["tag"] = object()
+
+    qos.restore_unacked_once()
+    qos.restore_unacked_once()
+
+    assert "1 unacknowledged messages stay where they are" in caplog.text
+
+
+@pytest.mark.parametrize("channel", [GuardedChannel, GuardedSentinelChannel])
+def test_channels_keep_account_that_way(channel: Any) -> None:
+    assert channel.QoS is GuardedQoS
