@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.text import Text
@@ -37,13 +37,20 @@ _EXIT_CODES: Final = {"healthy": 0, "degraded": 1, "unknown": 2}
     show_default="1s",
     help="How long workers may take to answer.",
 )
+@click.option(
+    "--records/--no-records",
+    default=None,
+    help="Read every record to check the invariants; by default if there are at most 10,000 runs.",
+)
 @pass_connection
-def doctor(connection: Connection, *, as_json: bool, max_wait: timedelta, patience: timedelta) -> None:
+def doctor(
+    connection: Connection, *, as_json: bool, max_wait: timedelta, patience: timedelta, records: bool | None
+) -> None:
     """Check connections, schema, workers, sweep, backlog, definitions, configuration and records; change nothing.
 
     Exit codes: 0 healthy, 1 degraded, 2 cannot be checked.
     """
-    diagnosis = _examine(connection, max_wait, patience)
+    diagnosis = _examine(connection, patience, backlog_age=max_wait, records=records)
     if as_json:
         print_json({"health": diagnosis.health, "findings": [dataclasses.asdict(f) for f in diagnosis.findings]})
     else:
@@ -51,7 +58,7 @@ def doctor(connection: Connection, *, as_json: bool, max_wait: timedelta, patien
     click.get_current_context().exit(_EXIT_CODES[diagnosis.health])
 
 
-def _examine(connection: Connection, max_wait: timedelta, patience: timedelta) -> Diagnosis:
+def _examine(connection: Connection, patience: timedelta, **limits: Any) -> Diagnosis:
     from workflow_engine.engine.doctor import Health, Limits, check_access, examine  # noqa: PLC0415 - `--help` is quick
     from workflow_engine.store.database import Database  # noqa: PLC0415 - same
     from workflow_engine.worker.inspection import CeleryProbe  # noqa: PLC0415 - same
@@ -65,7 +72,7 @@ def _examine(connection: Connection, max_wait: timedelta, patience: timedelta) -
     app = connection.find_app() or runtime.app
     probe = CeleryProbe(app, patience)
     click.get_current_context().call_on_close(probe.close)
-    return examine(runtime.engine, probe, probe.queues(), Limits(backlog_age=max_wait))
+    return examine(runtime.engine, probe, probe.queues(), Limits(**limits))
 
 
 def _show(diagnosis: Diagnosis) -> None:

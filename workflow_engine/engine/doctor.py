@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Most ids that a finding names.
 _NAMED = 10
+#: With more runs than this the invariants are only checked when asked for: that reads every record.
+MOST_RUNS = 10_000
 
 
 class Health(StrEnum):
@@ -86,6 +88,8 @@ class Limits:
 
     #: Due work may wait so long for a worker.
     backlog_age: timedelta = timedelta(minutes=5)
+    #: Whether every record is read to check the invariants; None: if there are not many runs.
+    records: bool | None = None
 
 
 #: Health, what to say, and what it is about.
@@ -277,6 +281,11 @@ def _find_key_hazards(engine: Engine) -> list[str]:
 
 
 def _check_records(patient: _Patient) -> _Answer:
+    wanted = patient.limits.records
+    if wanted is None:
+        wanted = not patient.engine.database.read(lambda tx: health.has_more_runs_than(tx, MOST_RUNS))
+    if not wanted:
+        return Health.UNKNOWN, f"not read, as that takes long with more than {MOST_RUNS:,} runs; ask with --records", ()
     violations = find_violations(patient.engine.database, limit=_NAMED)
     if violations:
         details = [f"{name}: {', '.join(ids)}" for name, ids in violations.items()]

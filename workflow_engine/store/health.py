@@ -64,6 +64,12 @@ def count_expired_leases(tx: Connection, age_ms: int) -> int:
     return int(tx.scalar(expired) or 0)
 
 
+def has_more_runs_than(tx: Connection, count: int) -> bool:
+    """Whether there are more runs than ``count``, ended ones included; reads no more rows than that."""
+    first = select(runs.c.id).limit(count + 1).subquery()
+    return int(tx.scalar(select(func.count()).select_from(first)) or 0) > count
+
+
 def read_live_plans(tx: Connection) -> list[LivePlan]:
     """Return the plans that live runs follow."""
     query = (

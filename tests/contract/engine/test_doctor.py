@@ -355,6 +355,28 @@ def test_broken_records_are_named(start: Start) -> None:
     assert [run.id in detail for detail in finding.details] == [True]
 
 
+@pytest.mark.parametrize(
+    ("runs", "limits", "health"),
+    [
+        (2, Limits(), Health.HEALTHY),
+        (3, Limits(), Health.UNKNOWN),
+        (3, Limits(records=True), Health.HEALTHY),
+        (1, Limits(records=False), Health.UNKNOWN),
+    ],
+)
+def test_many_records_are_read_only_when_asked_for(
+    tester: WorkflowTester, monkeypatch: pytest.MonkeyPatch, runs: int, limits: Limits, health: Health
+) -> None:
+    monkeypatch.setattr(doctor, "MOST_RUNS", 2)
+    for number in range(runs):
+        tester.create_run(doubling, Number(n=number))
+
+    diagnosis = diagnose(tester, limits)
+
+    assert find(diagnosis, "records").health is health
+    assert diagnosis.health is Health.HEALTHY
+
+
 def test_a_check_that_fails_does_not_hide_the_others(tester: WorkflowTester, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no answer")
