@@ -20,6 +20,12 @@ def read_seconds(value: object) -> object:
         return value
 
 
+def read_key(value: object) -> object:
+    """Read an empty key as none: with it everybody could sign."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return None if isinstance(text, str) and not text.strip() else value
+
+
 #: In the environment: ISO 8601 (``PT30S``) or seconds (``30``).
 Duration = Annotated[timedelta, BeforeValidator(read_seconds)]
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
@@ -66,8 +72,8 @@ class Settings(BaseSettings):
     max_log_lines: int = Field(default=10_000, ge=0)
     #: Names of keys whose values are replaced in logs, events and errors (case-insensitive substrings).
     redact_keys: tuple[str, ...] = ("api_key", "apikey", "api-key", "token", "secret", "password", "authorization")
-    #: Signs the tokens of ``runtime.stage_token``; unset means that no token can be made or accepted.
-    signing_key: SecretStr | None = None
+    #: Signs the tokens of ``runtime.stage_token``; unset or empty means that no token can be made or accepted.
+    signing_key: Annotated[SecretStr | None, BeforeValidator(read_key)] = None
 
     #: Delete ended runs this long after their end, a few with every sweep; unset keeps them for ever.
     retention: Positive | None = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from workflow_engine.clock import instant_to_ms
 from workflow_engine.definition import StoredOutput
 from workflow_engine.engine.units import with_stage_run
+from workflow_engine.errors import DatabaseUnavailableError
 from workflow_engine.events import EventType
 from workflow_engine.payload import decode_json, encode_json
 from workflow_engine.store import artifacts
@@ -49,6 +51,7 @@ class Effects:
         self._outputs = {name: StoredOutput(item.status, item.payload) for name, item in claim.outputs.items()}
         self._lines: list[LogLine] = []
         self._line_count = 0
+        self._flush_at = _LOG_BATCH
         self._annotations: list[NewAnnotation] = []
         self._cost = Decimal(0)
         self._tokens = 0
@@ -90,10 +93,17 @@ class Effects:
                     created_at=instant_to_ms(self._engine.clock.now()),
                 )
             )
-            if len(self._lines) < _LOG_BATCH:
+            if len(self._lines) < self._flush_at:
                 return
             lines, self._lines = self._lines, []
-        self._engine.database.transact(lambda tx: write_log_lines(tx, self._claim, lines))
+        try:
+            self._engine.database.transact(lambda tx: write_log_lines(tx, self._claim, lines))
+            self._flush_at = _LOG_BATCH
+        except DatabaseUnavailableError:
+            # A short outage is no reason to fail: they are written with the next batch, or with the outcome.
+            with self._lock:
+                self._lines = lines + self._lines
+                self._flush_at = len(self._lines) + _LOG_BATCH
 
     def report_progress(self, fraction: float, message: str | None, details: Mapping[str, object]) -> None:
         """Append a progress event, unless the last one was a moment ago."""
@@ -111,7 +121,8 @@ class Effects:
             if stage.fence == self._claim.fence and stage.lease_id is not None:
                 run.record(EventType.STAGE_PROGRESS, stage.stage_id, **payload)
 
-        with_stage_run(self._engine, self._claim.stage_run_id, act)
+        with suppress(DatabaseUnavailableError):  # progress is for who watches: not worth failing for
+            with_stage_run(self._engine, self._claim.stage_run_id, act)
 
     def is_cancelled(self) -> bool:
         """Whether this execution's lease is gone: cancelled, reaped, timed out or superseded."""
@@ -120,8 +131,9 @@ class Effects:
         now = self._engine.clock.monotonic()
         if now - self._last_check >= _SECONDS_BETWEEN_CHECKS:
             self._last_check = now
-            if not is_held(self._engine.database, self._claim.lease):
-                self._held.lost.set()
+            with suppress(DatabaseUnavailableError):  # nobody knows; the lease's own end tells
+                if not is_held(self._engine.database, self._claim.lease):
+                    self._held.lost.set()
         return self._held.lost.is_set()
 
     def annotate(self, key: str, value: object) -> None:

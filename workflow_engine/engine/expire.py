@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run
-from workflow_engine.engine.units import with_run, with_stage_run
+from workflow_engine.engine.units import for_each, with_run, with_stage_run
 from workflow_engine.errors import ErrorCode
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, StageStatus
@@ -33,7 +33,7 @@ def expire_suspensions(engine: Engine) -> int:
         return True
 
     found = engine.database.read(lambda tx: expired_suspensions(tx, engine.settings.sweep_batch))
-    return sum(bool(with_stage_run(engine, stage_run_id, act)) for stage_run_id in found)
+    return for_each(engine, found, lambda stage_run_id: with_stage_run(engine, stage_run_id, act))
 
 
 def expire_queued(engine: Engine) -> int:
@@ -47,7 +47,7 @@ def expire_queued(engine: Engine) -> int:
         return fail_stage_run(run, stage, failure, engine.settings, new_fence=True)
 
     found = engine.database.read(lambda tx: expired_in_queue(tx, engine.settings.sweep_batch))
-    return sum(bool(with_stage_run(engine, stage_run_id, act)) for stage_run_id in found)
+    return for_each(engine, found, lambda stage_run_id: with_stage_run(engine, stage_run_id, act))
 
 
 def expire_runs(engine: Engine) -> int:
@@ -66,4 +66,4 @@ def expire_runs(engine: Engine) -> int:
         return True
 
     found = engine.database.read(lambda tx: overdue_runs(tx, engine.settings.sweep_batch))
-    return sum(with_run(engine, run_id, act) for run_id in found)
+    return for_each(engine, found, lambda run_id: with_run(engine, run_id, act))

@@ -14,6 +14,7 @@ from workflow_engine.engine.run_output import read_run_results
 from workflow_engine.errors import StageError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.payload import decode_json
+from workflow_engine.store.runs import read_run_states
 
 if TYPE_CHECKING:
     from workflow_engine.definition import ContextPort, Stage, Workflow
@@ -66,12 +67,14 @@ def _answer(engine: Engine, stage: Stage[Any, Any], answer: Any, port: ContextPo
 def _poll_runs(engine: Engine, claim: Claim, stage: Stage[Any, Any]) -> Outcome:
     """Complete with the outputs of the runs, keyed by run id, once all have ended well."""
     run_ids = decode_json(claim.suspended_state or "[]")
-    results = engine.database.read(lambda tx: read_run_results(tx, run_ids))
+    states = engine.database.read(lambda tx: read_run_states(tx, run_ids))
     for run_id in run_ids:
-        result = results.get(run_id)
-        if result is None or result.status in (RunStatus.FAILED, RunStatus.CANCELLED):
-            problem = f"is {result.status}: {result.error}" if result else "does not exist"
+        state = states.get(run_id)
+        if state is None or state.status in (RunStatus.FAILED, RunStatus.CANCELLED):
+            problem = f"is {state.status}: {state.error_message}" if state else "does not exist"
             return Failed(describe(StageError(f"Run {run_id} that the stage waits for {problem}"), engine.redactor))
-    if any(results[run_id].status is not RunStatus.COMPLETED for run_id in run_ids):
+    if any(states[run_id].status is not RunStatus.COMPLETED for run_id in run_ids):
         return NotReady(None, None)
+    # Only now: each end wakes this poll, and reading the outputs every time would grow with the square of their number.
+    results = engine.database.read(lambda tx: read_run_results(tx, run_ids))
     return Completed(output_of(engine, stage, {run_id: results[run_id].output() for run_id in run_ids}))

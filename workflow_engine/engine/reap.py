@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run, is_draining, settle
-from workflow_engine.engine.units import with_stage_run
+from workflow_engine.engine.units import for_each, with_stage_run
 from workflow_engine.errors import ErrorCode
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import StageMove, StageStatus
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def reap_expired(engine: Engine) -> int:
     """Reap leases that ran out, one transaction each; return how many were."""
     leases = engine.database.read(lambda tx: expired_leases(tx, engine.settings.sweep_batch))
-    return sum(_reap(engine, lease, must_be_expired=True) for lease in leases)
+    return for_each(engine, leases, lambda lease: _reap(engine, lease, must_be_expired=True))
 
 
 def reap_worker(engine: Engine, worker_id_prefix: str) -> int:
     """Reap the claims of workers whose id starts so, because they are known to be dead; return how many were."""
     leases = engine.database.read(lambda tx: leases_of(tx, worker_id_prefix))
-    return sum(_reap(engine, lease, must_be_expired=False) for lease in leases)
+    return for_each(engine, leases, lambda lease: _reap(engine, lease, must_be_expired=False))
 
 
 def _reap(engine: Engine, lease: Lease, *, must_be_expired: bool) -> bool:

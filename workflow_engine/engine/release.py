@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run, is_draining, settle
-from workflow_engine.engine.units import with_stage_run
+from workflow_engine.engine.units import for_each, with_stage_run
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import StageMove, StageStatus
 from workflow_engine.store.leases import leases_of
@@ -28,7 +28,7 @@ def release_worker(engine: Engine, worker_id_prefix: str) -> int:
     A body that goes on is fenced off. Returns how many claims were given back.
     """
     leases = engine.database.read(lambda tx: leases_of(tx, worker_id_prefix))
-    return sum(_release(engine, lease) for lease in leases)
+    return for_each(engine, leases, lambda lease: _release(engine, lease))
 
 
 def _release(engine: Engine, lease: Lease) -> bool:

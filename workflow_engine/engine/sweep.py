@@ -16,7 +16,8 @@ from workflow_engine.engine.expire import expire_queued, expire_runs, expire_sus
 from workflow_engine.engine.prune import prune_some
 from workflow_engine.engine.reap import reap_expired
 from workflow_engine.engine.redispatch import redispatch_due
-from workflow_engine.store.overdue import begin_tick, due_cleanups
+from workflow_engine.store.cleanups import dispatch_cleanups
+from workflow_engine.store.overdue import begin_tick
 from workflow_engine.store.runs import database_now
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def _steps(engine: Engine, reap_after: int) -> dict[str, Callable[[], int]]:
 
 
 def _send_cleanups(engine: Engine) -> int:
-    hints = engine.database.read(lambda tx: due_cleanups(tx, engine.settings.sweep_batch))
+    slack_ms, limit = to_milliseconds(engine.settings.dispatch_slack), engine.settings.sweep_batch
+    hints = engine.database.transact(lambda tx: dispatch_cleanups(tx, slack_ms=slack_ms, limit=limit))
     engine.dispatcher.dispatch(hints)
     return len(hints)
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from workflow_engine.errors import RunNotFoundError
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.store.moves import LockedRun
+from workflow_engine.store.runs import database_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from workflow_engine.engine.core import Engine
     from workflow_engine.store.moves import Transaction
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("workflow_engine.engine")
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,25 @@ def _after_commit(engine: Engine, done: _Done[T]) -> T:
     if done.waiting_parent is not None:
         wake_parent(engine, done.waiting_parent)
     return done.value
+
+
+def for_each(engine: Engine, items: Iterable[Item], act: Callable[[Item], object]) -> int:
+    """Call ``act`` with every item and return how often it did something; one that fails holds up no other.
+
+    Raises:
+        Exception: The first failure, once all had their turn, or at once where the database does not answer.
+    """
+    done, failures = 0, list[Exception]()
+    for item in items:
+        try:
+            done += bool(act(item))
+        except Exception as error:
+            logger.exception("%s failed", item)
+            failures.append(error)
+            engine.database.read(database_now)
+    if failures:
+        raise failures[0]
+    return done
 
 
 def wake(run: LockedRun, stage: StageRow) -> bool:

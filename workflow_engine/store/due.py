@@ -136,13 +136,17 @@ def find_stuck_runs(tx: Connection, waiting: WaitingList, *, slack_ms: int, pati
     return list(tx.scalars(query))
 
 
+def spacing(slack_ms: int) -> sa.ColumnElement[int]:
+    """Return the expression for the least time from a stage run's last message to the next try."""
+    tries = stages.c.redispatches + 1
+    is_long = or_(tries > _MOST_SPACED_TRIES, slack_ms * tries * tries > _LONGEST_SPACING_MS)
+    return case((is_long, _LONGEST_SPACING_MS), else_=slack_ms * tries * tries)
+
+
 def _is_lost(
     delivered_until: int, slack_ms: int, instant: sa.ColumnElement[int] | None = None
 ) -> sa.ColumnElement[bool]:
-    tries = stages.c.redispatches + 1
-    is_long = or_(tries > _MOST_SPACED_TRIES, slack_ms * tries * tries > _LONGEST_SPACING_MS)
-    spacing = case((is_long, _LONGEST_SPACING_MS), else_=slack_ms * tries * tries)
     return and_(
         stages.c.dispatched_at < delivered_until - slack_ms,
-        stages.c.dispatched_at < (now() if instant is None else instant) - spacing,
+        stages.c.dispatched_at < (now() if instant is None else instant) - spacing(slack_ms),
     )

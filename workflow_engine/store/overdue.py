@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.lifecycle import LIVE_RUN, RunStatus, StageStatus
 from workflow_engine.store.moves import now
-from workflow_engine.store.records import Hint
 from workflow_engine.store.tables import runs, stages, ticks
 
 if TYPE_CHECKING:
@@ -46,11 +45,16 @@ def overdue_runs(tx: Connection, limit: int) -> list[str]:
 
 
 def orphaned_children(tx: Connection, limit: int) -> list[str]:
-    """Return live runs whose parent was cancelled, or that were waited for by a stage run that ended badly."""
+    """Return live runs whose parent was cancelled, or that were waited for by a stage run that ended badly.
+
+    One that somebody reran after that is on its own.
+    """
     parents = runs.alias("parents")
+    was_cancelled = and_(parents.c.status == RunStatus.CANCELLED.value, _was_there(parents.c.completed_at))
     gave_up = and_(
         stages.c.suspended_on == "runs",
         stages.c.status.in_([StageStatus.CANCELLED.value, StageStatus.FAILED.value]),
+        _was_there(stages.c.completed_at),
     )
     query = (
         select(runs.c.id)
@@ -59,28 +63,19 @@ def orphaned_children(tx: Connection, limit: int) -> list[str]:
         .where(
             runs.c.status.in_(_LIVE),
             runs.c.parent_run_id.is_not(None),
-            or_(parents.c.status == RunStatus.CANCELLED.value, gave_up),
+            or_(was_cancelled, gave_up),
         )
     )
     return list(tx.scalars(query.limit(limit)))
 
 
-def due_cleanups(tx: Connection, limit: int) -> list[Hint]:
-    """Return messages for stage runs whose ``on_cancel`` is due."""
-    query = (
-        select(
-            stages.c.id,
-            stages.c.dispatch_number,
-            stages.c.run_id,
-            stages.c.stage_id,
-            stages.c.queue,
-            stages.c.priority,
-        )
-        .where(stages.c.cleanup_due_at <= now())
-        .order_by(stages.c.cleanup_due_at)
-        .limit(limit)
+def _was_there(instant: ColumnElement[int | None]) -> ColumnElement[bool]:
+    """Whether the run's present generation had begun by then; the first one counts as begun."""
+    own = stages.alias("own")
+    begun = exists().where(
+        own.c.run_id == runs.c.id, own.c.generation == runs.c.generation, own.c.created_at <= instant
     )
-    return [Hint(*row) for row in tx.execute(query)]
+    return or_(runs.c.generation == 0, begun)
 
 
 def begin_tick(tx: Connection, name: str, *, interval_ms: int, lease_ms: int) -> int | None:
@@ -89,6 +84,8 @@ def begin_tick(tx: Connection, name: str, *, interval_ms: int, lease_ms: int) ->
     Returns from when on leases may be reaped. After a gap of more than three intervals, when the sweeper or the
     database was away, that is one lease from now, so that live workers renew first; such a grace is not granted again
     before a tick has run after the last one ended, because habitually slow ticks would starve the reaper.
+
+    What was noted before the database's clock was put back must not hold up the sweep until it is that late again.
     """
     present = int(tx.scalar(select(now())) or 0)
     row = tx.execute(select(ticks).where(ticks.c.name == name).with_for_update()).first()
@@ -96,10 +93,10 @@ def begin_tick(tx: Connection, name: str, *, interval_ms: int, lease_ms: int) ->
         dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
         first = dialect.insert(ticks).values(name=name, last_at=present, reap_after=0).on_conflict_do_nothing()
         return 0 if tx.execute(first).rowcount == 1 else None
-    if present - row.last_at < interval_ms // 2:
+    if abs(present - row.last_at) < interval_ms // 2:
         return None
     was_away = present - row.last_at > 3 * interval_ms and row.last_at >= row.reap_after
-    reap_after = present + lease_ms if was_away else row.reap_after
+    reap_after = present + lease_ms if was_away else min(row.reap_after, present + lease_ms)
     tx.execute(update(ticks).where(ticks.c.name == name).values(last_at=present, reap_after=reap_after))
     return int(reap_after)
 

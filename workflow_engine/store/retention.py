@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, func, select
 
+from workflow_engine.lifecycle import LIVE_RUN
 from workflow_engine.store.tables import outputs, runs, stages
 
 if TYPE_CHECKING:
@@ -42,4 +43,12 @@ def prune_batch(tx: Connection, statuses: Collection[RunStatus], ended_before: i
 
 
 def _is_prunable(statuses: Collection[RunStatus], ended_before: int) -> tuple[ColumnElement[bool], ...]:
-    return runs.c.status.in_([status.value for status in statuses]), runs.c.completed_at < ended_before
+    """Tell which runs may go: not those that owe a clean-up, nor those whose live parent may wait for their output."""
+    parents = runs.alias("parents")
+    live = [status.value for status in LIVE_RUN]
+    return (
+        runs.c.status.in_([status.value for status in statuses]),
+        runs.c.completed_at < ended_before,
+        ~exists().where(stages.c.run_id == runs.c.id, stages.c.cleanup_due_at.is_not(None)),
+        ~exists().where(parents.c.id == runs.c.parent_run_id, parents.c.status.in_(live)),
+    )

@@ -13,9 +13,13 @@ from workflow_engine.store.moves import now
 from workflow_engine.store.tables import run_metadata, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.engine import Connection
+
+
+#: Ids that one query looks for.
+_MOST_IDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,24 @@ def read_ended_run(tx: Connection, run_id: str) -> EndedRun | None:
         )
     ).first()
     return EndedRun(RunStatus(row.status), row.plan, row.input, row.output_group, row.error_message) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Where a run stands."""
+
+    status: RunStatus
+    error_message: str | None
+
+
+def read_run_states(tx: Connection, run_ids: Sequence[str]) -> dict[str, RunState]:
+    """Return where the runs stand, keyed by id; unknown ids are absent."""
+    states: dict[str, RunState] = {}
+    for start in range(0, len(run_ids), _MOST_IDS):
+        wanted = runs.c.id.in_(run_ids[start : start + _MOST_IDS])
+        rows = tx.execute(select(runs.c.id, runs.c.status, runs.c.error_message).where(wanted))
+        states |= {row.id: RunState(RunStatus(row.status), row.error_message) for row in rows}
+    return states
 
 
 def database_now(tx: Connection) -> int:
