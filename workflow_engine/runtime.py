@@ -99,9 +99,9 @@ class WorkflowRuntime(RunControl):
             MigrationRequiredError: The schema is another one; the message names the command that repairs it.
         """
         if self._pid != os.getpid():
-            self._pid = os.getpid()
             self._lock = threading.RLock()  # the parent's may have been held during the fork
             self._database.forget_connections()
+            self._pid = os.getpid()  # last: other threads go on as soon as they see it
         with self._lock:
             if not self._is_checked:
                 schema.ensure(self._database, auto_upgrade_sqlite=self.settings.auto_upgrade_sqlite)

@@ -6,7 +6,7 @@ Every command is one unit of work that is durable when it returns, and dispatche
 from __future__ import annotations
 
 from workflow_engine.engine.cancel_run import cancel_run
-from workflow_engine.engine.core import Engine, new_worker_id
+from workflow_engine.engine.core import Engine, new_worker_id, worker_id_prefix
 from workflow_engine.engine.create_run import (
     DEFAULT_PRIORITY,
     HIGHEST_PRIORITY,
@@ -68,4 +68,5 @@ __all__ = [
     "sweep",
     "wake",
     "with_stage_run",
+    "worker_id_prefix",
 ]

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from workflow_engine.settings import Settings
 
 
+#: Forked processes inherit it. Containers may share the name of their host, and number their processes alike.
+_FAMILY = secrets.token_hex(3)
+
+
 @dataclass(frozen=True)
 class Engine:
     """Everything the commands of this room work with. Build it with ``build``; close it when the process ends."""
@@ -85,4 +89,9 @@ class Engine:
 
 def new_worker_id() -> str:
     """Return ``host:pid:random`` for this process."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+    return f"{worker_id_prefix(os.getpid())}{secrets.token_hex(3)}"
+
+
+def worker_id_prefix(pid: int) -> str:
+    """Return how the worker ids of that process begin: this one, or one that it, or its parent, forked."""
+    return f"{socket.gethostname()}:{pid}:{_FAMILY}"

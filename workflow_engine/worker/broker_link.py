@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from kombu import Producer
+from kombu.exceptions import OperationalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,19 +34,33 @@ class BrokerLink:
     One thread at a time uses it. After a fork the child opens its own.
     """
 
+    _pid: int
+    #: By the monotonic clock.
+    _failed_at: float
+
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._reset()
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
-        """Lend the kombu channel; any error of the block closes the connection and is raised."""
+        """Lend the kombu channel; any error of the block closes the connection and is raised.
+
+        Who waited for its turn while another failed fails with it: else all that wait would find out one by one.
+
+        Raises:
+            OperationalError: Another thread failed meanwhile.
+        """
         if self._pid != os.getpid():
             self._reset()
+        asked_at = time.monotonic()
         with self._lock:
+            if self._failed_at > asked_at:
+                raise OperationalError("the broker failed while this waited for its turn")
             try:
                 yield self._open()
             except BaseException:
+                self._failed_at = time.monotonic()
                 self._drop()
                 raise
 
@@ -65,10 +81,11 @@ class BrokerLink:
 
     def _reset(self) -> None:
         # A connection inherited through a fork belongs to the parent: forgotten, not closed.
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._channel: Any = None
+        self._failed_at = float("-inf")
+        self._pid = os.getpid()  # last: other threads go on as soon as they see it
 
     def _open(self) -> Any:
         if self._connection is None:

@@ -75,6 +75,6 @@ class EngineHolder:
 
     def _leave_parent(self) -> None:
         self._lock = threading.Lock()  # the parent's may have been held during the fork
-        self._pid = os.getpid()
         if self._engine is not None:
             self._engine = self._engine.after_fork()
+        self._pid = os.getpid()  # last: other threads go on as soon as they see it

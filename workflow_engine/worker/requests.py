@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 
 from workflow_engine import engine as commands
+from workflow_engine.engine import worker_id_prefix
 from workflow_engine.worker.installation import get_installation
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class StageRequest(Request):
 
 
 def give_back(installation: Installation, pid: int) -> None:
-    """Give what the ended process of this host held to others: reaped as a crash, or released if it was told to stop."""
+    """Give what the ended process of this worker held to others: reaped as a crash, or released if it was told to stop."""
     command = commands.release_worker if installation.stopping.is_set() else commands.reap_worker
     try:
         with installation.engines.visit() as engine:
@@ -44,11 +44,6 @@ def give_back(installation: Installation, pid: int) -> None:
     else:
         if count:
             logger.warning("process %d ended: gave %d stage runs back", pid, count)
-
-
-def worker_id_prefix(pid: int) -> str:
-    """Return how the worker ids of that process of this host begin."""
-    return f"{socket.gethostname()}:{pid}:"
 
 
 def _is_lost_process(exc_info: Any) -> bool:

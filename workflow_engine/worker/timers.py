@@ -25,6 +25,8 @@ class DueTimers:
         monotonic: The clock that due times are measured by.
     """
 
+    _pid: int
+
     def __init__(
         self,
         send: Callable[[Sequence[Hint]], None],
@@ -51,6 +53,8 @@ class DueTimers:
 
     def stop(self) -> None:
         """Forget what is pending and end the thread; the next hint starts another."""
+        if self._pid != os.getpid():
+            self._reset()
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -69,11 +73,11 @@ class DueTimers:
 
     def _reset(self) -> None:
         # Threads do not survive a fork, and a lock of the parent may have been held during it.
-        self._pid = os.getpid()
         self._changed = threading.Condition()
         self._heap: list[tuple[float, int, Hint]] = []
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._pid = os.getpid()  # last: other threads go on as soon as they see it
 
     def _start(self) -> None:
         if self._thread is None:
