@@ -34,7 +34,11 @@ def plans(seed: int) -> dict[str, Plan]:
     return {
         # Few runs: what a frozen worker loses is taken by another at once, and still runs when the frozen one reports.
         "fence": aim(["stall a pool child"], ["long"], seed, most_live=3),
-        "heartbeat": aim(["forge messages"], ["long"], seed),
+        "heartbeat": replace(
+            aim(["forge messages"], ["long"], seed, most_live=4),
+            pace=Pace(lease=4.0, long_stage=10.0),
+            must_not_lose=True,
+        ),
         "reap": aim(["kill a worker"], ["chain", "long"], seed),
         "redispatch": aim(["flush Redis"], ["chain", "fan"], seed),
         "status": aim(["double messages"], ["chain", "fan", "long"], seed),

@@ -22,7 +22,7 @@ from tests.faults.chaos import FAULTS, Chaos
 from tests.faults.cluster import Cluster, Pace
 from tests.faults.load import workflows
 from tests.faults.steering import Steering
-from tests.faults.verdict import QuietRuns, observe, read_outputs
+from tests.faults.verdict import LOST, QuietRuns, observe, read_outputs
 from workflow_engine.definition.registry import as_registry
 from workflow_engine.engine import CreateRun, Engine, create_run
 from workflow_engine.store.invariants import find_violations
@@ -60,6 +60,8 @@ class Plan:
     calm: float = 2.0
     #: Runs that are under way at a time, at most.
     most_live: int = MOST_LIVE
+    #: Whether every execution must come to its end: nothing is killed, stalled or cut off.
+    must_not_lose: bool = False
     #: Whether runs are rerun, cancelled and paused meanwhile.
     is_steered: bool = True
 
@@ -184,6 +186,9 @@ class Campaign:
         self._result.problems += self._find_bad_ends()
         observed = observe(self._cluster)
         self._result.problems += observed.problems
+        lost = observed.figures[LOST]
+        if self._plan.must_not_lose and lost:
+            self._result.problems.append(f"{lost} executions were lost, although nobody disturbed them")
         self._result.figures = {
             "runs": len(self._runs),
             "runs asked for twice under one key": self._asked,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.faults.cluster import Cluster
     from workflow_engine.store.records import Hint
 
+#: The figure of executions whose lease ran out, or whose process was seen dying.
+LOST = "executions lost and given to others"
 OUTPUTS = """
 SELECT s.stage_id, o.payload FROM workflow_stages s JOIN workflow_outputs o ON o.id = s.output_id
 WHERE s.run_id = :run_id AND s.superseded_by IS NULL ORDER BY s.stage_number
@@ -106,7 +108,7 @@ def observe(cluster: Cluster) -> Observations:
     resent = select(cluster.database, "SELECT coalesce(sum(redispatches), 0) FROM workflow_stages")
     found.figures["stage runs whose lost hint was sent again"] = int(resent[0][0])
     found.figures["executions and polls"] = sum(counted.values())
-    found.figures["executions lost and given to others"] = counted.get("LOST", 0)
+    found.figures[LOST] = counted.get("LOST", 0)
     found.figures["executions given back by a warm end"] = counted.get("RELEASED", 0)
     found.figures["attempts failed and retried"] = counted.get("FAILED", 0)
     logs = [member.read_log() for member in cluster.members]

