@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from protocol_play import (
@@ -13,17 +12,14 @@ from protocol_play import (
     MAX_WAIT_MS,
     POLL_INTERVAL_MS,
     QUEUE_TIMEOUT_MS,
-    WORKFLOWS,
     Script,
 )
+from protocol_things import ENDED_WELL, RunModel, StageModel
 from protocol_world import GRACE_MS, LEASE_MS, SWEEP_INTERVAL_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ACTIVE = {"PENDING", "RUNNING", "SUSPENDED"}
-ENDED_WELL = {"COMPLETED", "SKIPPED"}
-LIVE_RUN = {"PENDING", "RUNNING"}
 MISMATCH_STEPS_MS = (200, 1_000, 5_000, 15_000)
 MAX_POLL_FAILURES = 10
 LONGEST_POLL_BACKOFF_MS = 300_000
@@ -31,101 +27,6 @@ LONGEST_POLL_BACKOFF_MS = 300_000
 
 class RefusedError(Exception):
     """The engine should refuse the command and change nothing."""
-
-
-@dataclass
-class StageModel:
-    """A stage run."""
-
-    stage_id: str
-    group: int
-    generation: int
-    available_at: int
-    queue_timeout_at: int | None = None
-    status: str = "PENDING"
-    is_live: bool = True
-    attempt: int = 0
-    crashes: int = 0
-    poll_crashes: int = 0
-    poll_failures: int = 0
-    fence: int = 0
-    lease_until: int | None = None
-    worker: str | None = None
-    next_poll_at: int | None = None
-    max_wait_until: int | None = None
-    wakes: int = 0
-    mismatch_since: int | None = None
-
-    @property
-    def is_active(self) -> bool:
-        return self.status in ACTIVE
-
-    @property
-    def is_leased(self) -> bool:
-        return self.lease_until is not None
-
-    def become(self, status: str, *, forced: bool = False) -> None:
-        """Move; ``forced`` when it is not the holder of the lease who does it."""
-        self.status = status
-        self.lease_until = self.worker = None
-        self.fence += forced
-        if status not in ACTIVE:
-            self.next_poll_at = None
-
-    def lease(self, now: int, worker: str) -> None:
-        self.fence += 1
-        self.lease_until, self.worker = now + LEASE_MS, worker
-
-    def is_due(self, now: int) -> bool:
-        if self.status == "PENDING":
-            return self.available_at <= now
-        return self.status == "SUSPENDED" and not self.is_leased and (self.next_poll_at or 0) <= now
-
-
-@dataclass
-class RunModel:
-    """A run."""
-
-    workflow_id: str
-    number: int
-    deadline_at: int | None
-    group: int = 1
-    generation: int = 0
-    status: str = "PENDING"
-    is_paused: bool = False
-    stages: list[StageModel] = field(default_factory=list)
-
-    @property
-    def is_live(self) -> bool:
-        return self.status in LIVE_RUN
-
-    def live(self) -> list[StageModel]:
-        return [stage for stage in self.stages if stage.is_live]
-
-    def members(self) -> list[StageModel]:
-        return [stage for stage in self.live() if stage.group == self.group]
-
-    def active(self) -> list[StageModel]:
-        return [stage for stage in self.live() if stage.is_active]
-
-    def plan(self, group: int) -> list[str]:
-        groups = WORKFLOWS[self.workflow_id].groups
-        return [stage.id for stage in groups[group - 1].stages] if group <= len(groups) else []
-
-    def group_of(self, stage_id: str) -> int:
-        groups = WORKFLOWS[self.workflow_id].groups
-        found = [group.number for group in groups for stage in group.stages if stage.id == stage_id]
-        if not found:
-            raise RefusedError
-        return found[0]
-
-    @property
-    def policy(self) -> str:
-        return WORKFLOWS[self.workflow_id].groups[self.group - 1].on_failure.value
-
-    @property
-    def is_draining(self) -> bool:
-        return self.policy != "wait_all" and any(stage.status == "FAILED" for stage in self.members())
 
 
 class Model:
@@ -205,7 +106,6 @@ class Model:
 
     def push(self, run_id: str, stage_id: str, *, well: bool) -> bool:
         run = self.runs[run_id]
-        run.group_of(stage_id)
         stage = next((stage for stage in run.live() if stage.stage_id == stage_id), None)
         if not run.is_live or (stage is not None and not stage.is_active):
             return False
@@ -395,27 +295,16 @@ class Model:
     def may_reap(self) -> bool:
         return self.now >= self.reap_after
 
-    def all_stages(self) -> list[tuple[RunModel, StageModel]]:
-        return [(run, stage) for run in self.runs.values() for stage in run.stages]
+    def expire_suspension(self, run: RunModel, stage: StageModel) -> None:
+        if stage.waits_too_long(self.now):
+            self._fail(run, stage, forced=True)
 
-    def expire_suspension(self, run: RunModel, stage: StageModel) -> bool:
-        limit = stage.max_wait_until
-        if stage.status != "SUSPENDED" or not stage.is_live or limit is None or limit >= self.now:
-            return False
-        self._fail(run, stage, forced=True)
-        return True
+    def expire_queued(self, run: RunModel, stage: StageModel) -> None:
+        if stage.is_left_too_long(self.now):
+            self._fail(run, stage, forced=True)
 
-    def expire_queued(self, run: RunModel, stage: StageModel) -> bool:
-        limit = stage.queue_timeout_at
-        if stage.status != "PENDING" or stage.fence or not stage.is_live or limit is None or limit >= self.now:
-            return False
-        self._fail(run, stage, forced=True)
-        return True
-
-    def expire_run(self, run: RunModel) -> bool:
-        if not run.is_live or run.deadline_at is None or run.deadline_at >= self.now:
-            return False
-        for stage in run.active():
-            stage.become("CANCELLED", forced=True)
-        run.status = "FAILED"
-        return True
+    def expire_run(self, run: RunModel) -> None:
+        if run.is_overdue(self.now):
+            for stage in run.active():
+                stage.become("CANCELLED", forced=True)
+            run.status = "FAILED"

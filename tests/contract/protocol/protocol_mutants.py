@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-import protocol_machine
+import protocol_steps
 import sqlalchemy as sa
 
 from workflow_engine.engine.units import with_run, with_stage_run
@@ -120,7 +120,7 @@ def a_repeated_claim_is_a_new_one() -> Iterator[None]:
     def mutant(database: Any, request: Any) -> Any:
         return database.transact(lambda tx: claims._claim(tx, replace(request, nonce=f"again-{next(numbers)}")))
 
-    with patch.object(protocol_machine, "claim", mutant):
+    with patch.object(protocol_steps, "claim", mutant):
         yield
 
 
@@ -226,7 +226,7 @@ def the_next_group_starts_in_a_transaction_of_its_own() -> Iterator[None]:
         with_run(engine, claim.run_id, lambda run: settle(run, engine.settings))
         return bool(accepted)
 
-    with patch.object(protocol_machine, "finish", mutant), patch.object(_engine("execute_stage"), "finish", mutant):
+    with patch.object(protocol_steps, "finish", mutant), patch.object(_engine("execute_stage"), "finish", mutant):
         yield
 
 
