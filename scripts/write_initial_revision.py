@@ -21,7 +21,7 @@ from alembic.migration import MigrationContext
 from alembic.operations.ops import MigrateOperation, UpgradeOps
 
 from workflow_engine.store.schema import MIGRATION_OPTIONS
-from workflow_engine.store.tables import Id, metadata
+from workflow_engine.store.tables import Id, Label, metadata
 
 TARGET = Path(__file__).parents[1] / "workflow_engine/store/migrations/versions/0001_initial.py"
 
@@ -88,7 +88,7 @@ def _render(steps: object) -> str:
 
 def _render_type(kind: str, item: object, _context: object) -> str | bool:
     """Render our own type as what it is in the database: revisions do not depend on the package's code."""
-    return f"sa.{item.impl!r}" if kind == "type" and isinstance(item, Id) else False
+    return f"sa.{item.impl!r}" if kind == "type" and isinstance(item, Id | Label) else False
 
 
 if __name__ == "__main__":

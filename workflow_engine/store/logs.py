@@ -46,7 +46,12 @@ def list_logs(
     if stage_id is not None:
         query = query.where(logs.c.stage_id == stage_id)
     if after is not None:
-        query = query.where(tuple_(*_POSITION) > tuple_(*map(literal, _parse_cursor(after))))
+        query = query.where(
+            tuple_(*_POSITION)
+            > tuple_(
+                *(literal(value, column.type) for value, column in zip(_parse_cursor(after), _POSITION, strict=True))
+            )
+        )
     entries = tuple(_log_entry(row) for row in tx.execute(query))
     return Page(entries[:size], _cursor(entries[size - 1]) if len(entries) > size else None)
 

@@ -7,7 +7,7 @@ The CHECK constraints and the partial unique index state what must hold whatever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from workflow_engine.lifecycle import RunStatus, StageStatus
+from workflow_engine.redact import clean_text
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -43,7 +44,6 @@ metadata = MetaData(
 
 #: BIGSERIAL on PostgreSQL; SQLite only autoincrements INTEGER.
 BigSerial = BigInteger().with_variant(Integer, "sqlite")
-Name = String(200)
 _ID_LENGTH = 36
 
 
@@ -61,6 +61,20 @@ class Id(TypeDecorator[str]):
         if value is None:
             return None
         return value if isinstance(value, str) and len(value) <= _ID_LENGTH and value.isprintable() else ""
+
+
+class Label(TypeDecorator[str]):
+    """A short text that rows are looked for by. One that no driver takes is looked for, and kept, escaped."""
+
+    impl: TypeEngine[str] | type[TypeEngine[str]] = String
+    cache_ok: bool | None = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return what to send to the database."""
+        return clean_text(value) if isinstance(value, str) else value
+
+
+Name = Label(200)
 
 
 def _one_of(column: str, values: list[str]) -> str:
@@ -140,7 +154,7 @@ stages = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("run_id", Id, ForeignKey("workflow_runs.id", ondelete="CASCADE"), nullable=False),
-    Column("stage_id", String(100), nullable=False),
+    Column("stage_id", Label(100), nullable=False),
     Column("stage_name", Text, nullable=False),
     # 1-based position over the whole workflow; the group; the group that its input comes from.
     Column("stage_number", Integer, nullable=False),
@@ -276,7 +290,7 @@ outputs = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("run_id", Id, nullable=False, index=True),
-    Column("stage_id", String(100), nullable=False),
+    Column("stage_id", Label(100), nullable=False),
     Column("payload", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
@@ -313,7 +327,7 @@ events = Table(
     Column("sequence", Integer, primary_key=True),
     Column("generation", Integer, nullable=False),
     Column("type", String(40), nullable=False),
-    Column("stage_id", String(100)),
+    Column("stage_id", Label(100)),
     Column("payload", Text, nullable=False, server_default="{}"),
     Column("created_at", BigInteger, nullable=False),
 )
@@ -325,7 +339,7 @@ logs = Table(
     Column("fence", BigInteger, primary_key=True),
     Column("line", Integer, primary_key=True),
     Column("run_id", Id, nullable=False, index=True),
-    Column("stage_id", String(100), nullable=False),
+    Column("stage_id", Label(100), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("level", String(10), nullable=False),
     Column("message", Text, nullable=False),
@@ -338,7 +352,7 @@ artifacts = Table(
     metadata,
     Column("run_id", Id, ForeignKey("workflow_runs.id", ondelete="CASCADE"), primary_key=True),
     # The stage that owns the key, or "" for the scope that the run's stages share.
-    Column("scope", String(100), primary_key=True),
+    Column("scope", Label(100), primary_key=True),
     Column("key", String(512), primary_key=True),
     Column("payload", Text, nullable=False),
     Column("stage_run_id", Id, nullable=False),
@@ -365,7 +379,7 @@ run_annotations = Table(
     Column("key", Name, nullable=False),
     Column("value", Text, nullable=False),
     Column("actor", Name, nullable=False),
-    Column("stage_id", String(100)),
+    Column("stage_id", Label(100)),
     Column("attempt", Integer),
     Column("generation", Integer, nullable=False),
     Column("idempotency_key", String(255)),
