@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with_it, without_it = conduct(plan).problems, conduct(replace(plan, ablation=name)).problems
             surprises += bool(with_it) + (not without_it)
             print(f"{name}: with it {len(with_it)} problems, without it {len(without_it)}", flush=True)
-            for problem in [*with_it[:3], *without_it[:3]]:
+            for problem in dict.fromkeys(problem.partition(": ")[0] for problem in [*with_it, *without_it]):
                 print(f"    {problem}", flush=True)
     return 1 if surprises else 0
 
