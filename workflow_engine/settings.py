@@ -82,7 +82,7 @@ class Settings(BaseSettings):
 
     #: Bring a SQLite schema up to date at start. PostgreSQL is only migrated by ``workflow-engine db upgrade``.
     auto_upgrade_sqlite: bool = True
-    #: Connections a process keeps open to PostgreSQL besides the heartbeat's own.
+    #: Connections a process keeps open to PostgreSQL; it opens up to twenty more while it needs them.
     pool_size: int = Field(default=5, ge=1)
 
     @classmethod
