@@ -127,7 +127,7 @@ def backlog(postgres_server: PostgresServer, migrated_postgres: str, redis_url: 
     postgres_server.drop_database(url.rpartition("/")[2])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_deep_backlog_is_not_sent_again_and_a_flushed_one_at_once(backlog: Backlog) -> None:
     sent = 0
     for _ in range(SWEEPS):

@@ -16,7 +16,7 @@ from workflow_engine.lifecycle import RunStatus
 from workflow_engine.testing.kit import WorkflowTester
 
 LEASE = timedelta(seconds=0.6)
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 class Number(BaseModel):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 APP = "workflow_engine.worker.ready"
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 class Fleet:

@@ -42,7 +42,7 @@ def _ended(fleet: Any) -> int:
     return _count(fleet, "SELECT count(*) FROM workflow_runs WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED')")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_two_workers_and_beat_complete_every_run_and_execute_each_stage_once(
     fleet: Any, config: dict[str, Any]
 ) -> None:
@@ -61,7 +61,7 @@ def test_two_workers_and_beat_complete_every_run_and_execute_each_stage_once(
     assert fleet.stop() == [0, 0, 0]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_important_runs_overtake_a_backlog(fleet: Any, config: dict[str, Any]) -> None:
     backlog = [fleet.runtime.create_run(document_analysis, _document(0), config=config, priority=2) for _ in range(500)]
     urgent = [fleet.runtime.create_run(document_analysis, _document(1), config=config, priority=9) for _ in range(10)]
@@ -82,7 +82,7 @@ def test_important_runs_overtake_a_backlog(fleet: Any, config: dict[str, Any]) -
     assert taken_first <= 2
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_an_idle_fleet_picks_a_run_up_without_any_tick(
     fleet: Any, config: dict[str, Any], record_property: Callable[[str, object], None]
 ) -> None:
@@ -101,7 +101,7 @@ def test_an_idle_fleet_picks_a_run_up_without_any_tick(
     record_property("median_pickup_seconds", sorted(waits)[2])
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_beat_starts_a_run_whose_first_message_was_deleted(fleet: Any, config: dict[str, Any], redis_url: str) -> None:
     handle = fleet.runtime.create_run(document_analysis, _document(0), config=config)
     broker = redis.Redis.from_url(redis_url)
@@ -116,7 +116,7 @@ def test_beat_starts_a_run_whose_first_message_was_deleted(fleet: Any, config: d
     assert handle.status is RunStatus.COMPLETED
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_celery_tools_show_the_tasks_by_telling_names(fleet: Any, config: dict[str, Any]) -> None:
     fleet.start_worker("--concurrency=1", "--task-events")
     fleet.wait_until_ready()

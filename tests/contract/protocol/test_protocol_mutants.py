@@ -32,7 +32,7 @@ BUDGET = hypothesis.settings(
 FINDINGS = (AssertionError, WorkflowEngineError, DBAPIError)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_the_machine_finds_that(
     mutant: Callable[[], AbstractContextManager[None]],

@@ -20,7 +20,7 @@ from workflow_engine.worker.dispatcher import CeleryDispatcher
 from workflow_engine.worker.embedded import EmbeddedWorker
 from workflow_engine.worker.options import WorkerOptions
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 class Order(BaseModel):
