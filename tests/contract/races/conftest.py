@@ -21,7 +21,8 @@ from workflow_engine.settings import Settings
 from workflow_engine.store.claims import claim
 from workflow_engine.store.database import Database
 from workflow_engine.store.invariants import find_violations
-from workflow_engine.store.records import ClaimRequest, NewAnnotation, Report
+from workflow_engine.store.moves import now
+from workflow_engine.store.records import ClaimRequest, Report
 from workflow_engine.store.tables import runs, stages
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 MOST_RACERS = 8
 LEASE_MS = 30_000
-#: An annotation makes the completion take the statement by statement form on PostgreSQL, too.
-SLOW_REPORT = Report(annotations=(NewAnnotation("form", '"slow"'),))
 WAITING = sa.text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
@@ -141,6 +140,10 @@ class Course:
     def run(self, run_id: str) -> Any:
         query = sa.select(runs.c.status, runs.c.current_group, runs.c.generation).where(runs.c.id == run_id)
         return self.database.read(lambda tx: tx.execute(query).one())
+
+    def is_poll_due(self, stage_run_id: str) -> bool:
+        query = sa.select(stages.c.next_poll_at <= now()).where(stages.c.id == stage_run_id)
+        return bool(self.database.read(lambda tx: tx.scalar(query)))
 
     def sent(self, run_id: str, stage_id: str) -> int:
         return sum(hint.run_id == run_id and hint.stage_id == stage_id for hint in self.broker.hints)
