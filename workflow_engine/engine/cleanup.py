@@ -53,10 +53,10 @@ def _clean_up(engine: Engine, claim: Claim, attempts: int) -> timedelta | None:
     """Call the hook; return after which time it should be called again, None for never."""
     try:
         workflow = engine.registry.find(claim.workflow_id)
-        if workflow is None:
-            return _BACKOFF  # another worker may know it
-        stage = workflow.find_stage(claim.stage_id)
-        if stage is None or stage.on_cancel is None:
+        stage = workflow.find_stage(claim.stage_id) if workflow else None
+        if stage is None:
+            return _BACKOFF  # another worker may have it
+        if stage.on_cancel is None:
             return None
         _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + attempts - 1))
     except BaseException as error:  # noqa: BLE001 - whatever the hook raises, the worker goes on

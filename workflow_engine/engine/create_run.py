@@ -75,9 +75,9 @@ def create_run(engine: Engine, request: CreateRun) -> CreatedRun:
     start_after = _instant(request.start_after, "start_after")
 
     def work(tx: Transaction) -> tuple[CreatedRun, LockedRun | None]:
-        run = LockedRun.insert(tx, values)
-        if run is None:
-            return _existing(tx, values), None
+        while (run := LockedRun.insert(tx, values)) is None:
+            if (existing := _existing(tx, values)) is not None:
+                return existing, None
         if deadline is not None:
             run.set(deadline_at=run.now + to_milliseconds(deadline))
         insert_metadata(tx, run.id, searchable)
@@ -218,12 +218,17 @@ def _fingerprint(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def _existing(tx: Transaction, values: Mapping[str, Any]) -> CreatedRun:
-    """Return the run that stands for the request, because the key, or an earlier try of this call, was first."""
+def _existing(tx: Transaction, values: Mapping[str, Any]) -> CreatedRun | None:
+    """Return the run that stands for the request, because the key, or an earlier try of this call, was first.
+
+    None: the run that had the key was deleted since.
+    """
     if values["idempotency_key"] is None:
         return CreatedRun(values["id"], is_new=True)
     accepted = find_by_idempotency_key(tx, values["idempotency_key"])
-    if accepted is None or accepted.run_id == values["id"]:
+    if accepted is None:
+        return None
+    if accepted.run_id == values["id"]:
         return CreatedRun(values["id"], is_new=True)
     if accepted.request_fingerprint != values["request_fingerprint"]:
         raise IdempotencyConflictError(

@@ -120,9 +120,10 @@ def _execute(
         stages=workflow.stages,
         port=effects,
     )
-    if stage.skip_if is not None and stage.skip_if(context):
+    call = engine.bodies.call
+    if stage.skip_if is not None and call(stage.skip_if, context, is_async=False, timeout=stage.timeout):
         return Skipped()
-    result = engine.bodies.call(stage.body, context, is_async=stage.is_async, timeout=stage.timeout)
+    result = call(stage.body, context, is_async=stage.is_async, timeout=stage.timeout)
     if isinstance(result, Suspend):
         return suspension_of(engine, stage, result, effects)
     return Completed(output_of(engine, stage, result))

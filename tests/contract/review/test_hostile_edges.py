@@ -1,0 +1,104 @@
+"""Edges that a hostile reading of the engine found: each test failed once."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from workflow_engine.lifecycle import RunStatus
+from workflow_engine.store.tables import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from workflow_engine.testing.kit import WorkflowTester
+
+    Start = Callable[..., WorkflowTester]
+
+#: The module; the package has the function under that name.
+creating = importlib.import_module("workflow_engine.engine.create_run")
+
+
+def chain(*stages: Any, name: str = "chain") -> Any:
+    builder: Any = WorkflowBuilder(name, input=int)
+    for one in stages:
+        builder = builder.pipe(one)
+    return builder.build()
+
+
+def test_a_skip_if_that_hangs_is_within_the_time_limit_of_its_stage(start: Start) -> None:
+    forever = threading.Event()
+
+    def hangs(_: Any) -> bool:
+        return forever.wait(5)
+
+    stage = define_stage(
+        id="a",
+        execute=lambda _: 1,
+        input=int,
+        output=int,
+        skip_if=hangs,
+        timeout=timedelta(seconds=0.2),
+        retry=Retry(max_attempts=1),
+    )
+    tester = start(chain(stage))
+    run = tester.create_run("chain", 1)
+
+    tester.deliver()
+
+    forever.set()
+    assert (run.status, run.stages()[0].error.code) == (RunStatus.FAILED, "TIMEOUT")
+
+
+def test_a_worker_that_has_not_the_stage_leaves_its_clean_up_to_another(start: Start) -> None:
+    calls: list[int] = []
+    waits = define_async_batch_stage(
+        id="waits",
+        execute=lambda _: Suspend(7),
+        check=lambda _: Pending(),
+        input=int,
+        output=int,
+        state=int,
+        on_cancel=lambda ctx: calls.append(ctx.state),
+    )
+    workflow = chain(waits)
+    tester = start(workflow)
+    newer = tester.new_engine([chain(define_stage(id="other", execute=lambda _: 1, input=int, output=int))])
+    run = tester.create_run(workflow, 1)
+    tester.deliver()
+    run.cancel()
+
+    tester.deliver(engine=newer)
+    tester.advance(timedelta(minutes=1))
+    tester.run_until_idle()
+
+    assert calls == [7]
+
+
+def test_a_key_whose_run_is_pruned_in_between_does_not_stand_for_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = chain(define_stage(id="a", execute=lambda _: 1, input=int, output=int))
+    tester = start(workflow)
+    tester.create_run(workflow, 1, idempotency_key="once")
+    find = creating.find_by_idempotency_key
+
+    def pruned_before_it_is_read(tx: Any, key: str) -> Any:
+        tx.execute(sa.delete(runs).where(runs.c.idempotency_key == key))
+        return find(tx, key)
+
+    monkeypatch.setattr(creating, "find_by_idempotency_key", pruned_before_it_is_read)
+
+    run = tester.create_run(workflow, 1, idempotency_key="once")
+
+    assert run.status is RunStatus.PENDING
+    tester.messages.waiting[:] = [hint for hint in tester.messages.waiting if hint.run_id == run.id]
+    tester.run_until_idle()
+    assert run.output() == 1
