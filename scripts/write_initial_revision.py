@@ -21,7 +21,8 @@ from alembic.migration import MigrationContext
 from alembic.operations.ops import MigrateOperation, UpgradeOps
 
 from workflow_engine.store.schema import MIGRATION_OPTIONS
-from workflow_engine.store.tables import Id, Label, metadata
+from workflow_engine.store.tables import metadata
+from workflow_engine.store.types import Id, Label
 
 TARGET = Path(__file__).parents[1] / "workflow_engine/store/migrations/versions/0001_initial.py"
 

@@ -7,8 +7,6 @@ The CHECK constraints and the partial unique index state what must hold whatever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -20,17 +18,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
 
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.redact import clean_text
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Dialect
-    from sqlalchemy.types import TypeEngine
+from workflow_engine.store.types import Id, Label
 
 metadata = MetaData(
     naming_convention={
@@ -44,36 +37,6 @@ metadata = MetaData(
 
 #: BIGSERIAL on PostgreSQL; SQLite only autoincrements INTEGER.
 BigSerial = BigInteger().with_variant(Integer, "sqlite")
-_ID_LENGTH = 36
-
-
-class Id(TypeDecorator[str]):
-    """An id. What has not the shape of one names nothing: it is looked for as an empty text, which no row has.
-
-    Drivers would raise errors of their own for a NUL, half a surrogate pair or a number.
-    """
-
-    impl: TypeEngine[str] | type[TypeEngine[str]] = String(_ID_LENGTH)
-    cache_ok: bool | None = True
-
-    def process_bind_param(self, value: object, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Return what to send to the database."""
-        if value is None:
-            return None
-        return value if isinstance(value, str) and len(value) <= _ID_LENGTH and value.isprintable() else ""
-
-
-class Label(TypeDecorator[str]):
-    """A short text that rows are looked for by. One that no driver takes is looked for, and kept, escaped."""
-
-    impl: TypeEngine[str] | type[TypeEngine[str]] = String
-    cache_ok: bool | None = True
-
-    def process_bind_param(self, value: object, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
-        """Return what to send to the database."""
-        return clean_text(value) if isinstance(value, str) else value
-
-
 Name = Label(200)
 
 
