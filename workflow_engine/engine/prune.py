@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
-from workflow_engine.errors import InvalidRequestError
+from workflow_engine.errors import DatabaseUnavailableError, InvalidRequestError
 from workflow_engine.lifecycle import TERMINAL_RUN
 from workflow_engine.store.retention import count_prunable, prune_batch
 from workflow_engine.store.runs import database_now
@@ -45,12 +46,20 @@ def prune(
     ended_before = engine.database.read(database_now) - to_milliseconds(older_than)
     if dry_run:
         return engine.database.read(lambda tx: count_prunable(tx, statuses, ended_before))
-    deleted = 0
+    deleted, size = 0, _BATCH
     batches = itertools.count() if most_batches is None else range(most_batches)
     for _ in batches:
-        batch = engine.database.transact(lambda tx: prune_batch(tx, statuses, ended_before, _BATCH))
+        try:
+            batch = engine.database.transact(
+                partial(prune_batch, statuses=statuses, ended_before=ended_before, limit=size)
+            )
+        except DatabaseUnavailableError:
+            if size == 1:
+                raise
+            size //= 10  # runs with millions of log lines cannot all go within the time limit of a statement
+            continue
         deleted += batch
-        if batch < _BATCH:
+        if batch < size:
             break
     return deleted
 

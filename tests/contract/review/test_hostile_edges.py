@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from workflow_engine.errors import DatabaseUnavailableError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.store.tables import runs
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
     Start = Callable[..., WorkflowTester]
 
-#: The module; the package has the function under that name.
+#: The modules; the package has the functions under those names.
 creating = importlib.import_module("workflow_engine.engine.create_run")
+pruning = importlib.import_module("workflow_engine.engine.prune")
 
 
 def chain(*stages: Any, name: str = "chain") -> Any:
@@ -102,3 +104,25 @@ def test_a_key_whose_run_is_pruned_in_between_does_not_stand_for_nothing(
     tester.messages.waiting[:] = [hint for hint in tester.messages.waiting if hint.run_id == run.id]
     tester.run_until_idle()
     assert run.output() == 1
+
+
+def test_runs_that_cannot_all_be_pruned_at_once_are_pruned_a_few_at_a_time(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that exceeds its time limit exceeds it at the next try, and at the next sweep, too."""
+    workflow = chain(define_stage(id="a", execute=lambda _: 1, input=int, output=int))
+    tester = start(workflow)
+    for _ in range(12):
+        tester.create_run(workflow, 1)
+    tester.run_until_idle()
+    tester.advance(timedelta(hours=1))
+    prune_batch = pruning.prune_batch
+
+    def times_out(tx: Any, statuses: Any, ended_before: int, limit: int) -> Any:
+        if limit > 10:
+            raise DatabaseUnavailableError("canceling statement due to statement timeout")
+        return prune_batch(tx, statuses, ended_before, limit)
+
+    monkeypatch.setattr(pruning, "prune_batch", times_out)
+
+    assert pruning.prune(tester.engine, older_than=timedelta(minutes=1)) == 12
