@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from protocol_play import GOOD, WORKFLOWS, Script
 from protocol_steps import Steps
 from protocol_world import LEASE_MS
@@ -14,6 +22,8 @@ if TYPE_CHECKING:
     from protocol_world import FaultyDatabase
 
 MOST_RUNS = 3
+EXAMPLES_OF_A_SEED = 15
+STEPS_OF_AN_EXAMPLE = 30
 #: Which one of what there is: taken modulo their number.
 PICK = st.integers(0, 7)
 WORKFLOW_IDS = st.sampled_from(sorted(WORKFLOWS))
@@ -171,3 +181,19 @@ def machine_on(database: FaultyDatabase, *, comes_to_rest: bool = True) -> type[
     """Return the machine bound to a database."""
     bound = {"database": database, "comes_to_rest": comes_to_rest, "examples": 0}
     return type("BoundProtocolMachine", (ProtocolMachine,), bound)
+
+
+def explore(machine: type[ProtocolMachine], *, seeds: range, shrinks: bool = True) -> None:
+    """Run a batch of examples from each seed: Hypothesis soon varies what it has, and fresh starts find more."""
+    phases = [Phase.generate, Phase.shrink] if shrinks else [Phase.generate]
+    budget = settings(
+        max_examples=EXAMPLES_OF_A_SEED,
+        stateful_step_count=STEPS_OF_AN_EXAMPLE,
+        deadline=None,
+        database=None,
+        phases=phases,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    for number in seeds:
+        run_state_machine_as_test(seed(number)(machine), settings=budget)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import hypothesis
 import pytest
-from hypothesis.stateful import run_state_machine_as_test
-from protocol_machine import machine_on
+from protocol_machine import explore, machine_on
 from protocol_mutants import MUTANTS, STUCK
 from sqlalchemy.exc import DBAPIError
 
@@ -19,16 +17,8 @@ if TYPE_CHECKING:
 
     from protocol_world import FaultyDatabase
 
-#: The examples of the gate's own test; the phases that only make a finding shorter are left out.
-BUDGET = hypothesis.settings(
-    max_examples=150,
-    stateful_step_count=30,
-    deadline=None,
-    database=None,
-    phases=[hypothesis.Phase.generate],
-    report_multiple_bugs=False,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
+#: Those of the gate's own test.
+SEEDS = range(1, 11)
 FINDINGS = (AssertionError, WorkflowEngineError, DBAPIError)
 
 
@@ -41,7 +31,7 @@ def test_the_machine_finds_that(
     machine = machine_on(faulty_sqlite, comes_to_rest=mutant in STUCK)
 
     with mutant(), pytest.raises(FINDINGS) as finding:
-        run_state_machine_as_test(hypothesis.seed(20)(machine), settings=BUDGET)
+        explore(machine, seeds=SEEDS, shrinks=False)
 
     where = finding.traceback[-1]
     print(f"example {machine.examples}: {finding.typename} in {where.name}: {where.statement}")  # noqa: T201 - pytest -rP
