@@ -35,7 +35,8 @@ def prune(
     """Delete the runs of these statuses that ended more than ``older_than`` ago; return how many.
 
     Works in batches of one transaction each, so it may be interrupted, and run by several at once. ``dry_run`` only
-    counts; ``most_batches`` of a hundred runs each bound one call. Stage runs, outputs, logs, events, artifacts and annotations go with their run.
+    counts; ``most_batches`` of a hundred runs of each status bound one call. Stage runs, outputs, logs, events,
+    artifacts and annotations go with their run.
 
     Raises:
         InvalidRequestError: A status is not terminal; live runs are never deleted.
@@ -46,13 +47,15 @@ def prune(
     ended_before = engine.database.read(database_now) - to_milliseconds(older_than)
     if dry_run:
         return engine.database.read(lambda tx: count_prunable(tx, statuses, ended_before))
+    return sum(_prune_status(engine, status, ended_before, most_batches) for status in statuses)
+
+
+def _prune_status(engine: Engine, status: RunStatus, ended_before: int, most_batches: int | None) -> int:
     deleted, size = 0, _BATCH
     batches = itertools.count() if most_batches is None else range(most_batches)
     for _ in batches:
         try:
-            batch = engine.database.transact(
-                partial(prune_batch, statuses=statuses, ended_before=ended_before, limit=size)
-            )
+            batch = engine.database.transact(partial(prune_batch, status=status, ended_before=ended_before, limit=size))
         except DatabaseUnavailableError:
             if size == 1:
                 raise

@@ -23,12 +23,12 @@ def count_prunable(tx: Connection, statuses: Collection[RunStatus], ended_before
     return int(tx.scalar(select(func.count()).select_from(runs).where(*_is_prunable(statuses, ended_before))) or 0)
 
 
-def prune_batch(tx: Connection, statuses: Collection[RunStatus], ended_before: int, limit: int) -> int:
-    """Delete up to ``limit`` such runs, the longest ended first, with all that belongs to them; return how many.
+def prune_batch(tx: Connection, status: RunStatus, ended_before: int, limit: int) -> int:
+    """Delete up to ``limit`` such runs of one status, the longest ended first, with all that belongs to them; return how many.
 
     An output lives as long as the run that produced it or a fork that shares it.
     """
-    batch = select(runs.c.id).where(*_is_prunable(statuses, ended_before)).order_by(runs.c.completed_at).limit(limit)
+    batch = select(runs.c.id).where(*_is_prunable([status], ended_before)).order_by(runs.c.completed_at).limit(limit)
     run_ids = list(tx.scalars(batch.with_for_update(skip_locked=True)))
     if not run_ids:
         return 0

@@ -108,7 +108,7 @@ runs = Table(
     ),
     Index("ix_workflow_runs_workflow_id_status_id", "workflow_id", "status", "id"),
     Index("ix_workflow_runs_status_id", "status", "id"),
-    Index("ix_workflow_runs_completed_at", "completed_at"),
+    Index("ix_workflow_runs_status_completed_at", "status", "completed_at"),
     Index("ix_workflow_runs_parent_run_id", "parent_run_id"),
 )
 

@@ -118,10 +118,10 @@ def test_runs_that_cannot_all_be_pruned_at_once_are_pruned_a_few_at_a_time(
     tester.advance(timedelta(hours=1))
     prune_batch = pruning.prune_batch
 
-    def times_out(tx: Any, statuses: Any, ended_before: int, limit: int) -> Any:
+    def times_out(tx: Any, status: Any, ended_before: int, limit: int) -> Any:
         if limit > 10:
             raise DatabaseUnavailableError("canceling statement due to statement timeout")
-        return prune_batch(tx, statuses, ended_before, limit)
+        return prune_batch(tx, status, ended_before, limit)
 
     monkeypatch.setattr(pruning, "prune_batch", times_out)
 

@@ -113,7 +113,6 @@ def _create_workflow_runs() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workflow_runs")),
         sa.UniqueConstraint("idempotency_key", name=op.f("uq_workflow_runs_idempotency_key")),
     )
-    op.create_index("ix_workflow_runs_completed_at", "workflow_runs", ["completed_at"], unique=False)
     op.create_index(
         "ix_workflow_runs_deadline",
         "workflow_runs",
@@ -131,6 +130,7 @@ def _create_workflow_runs() -> None:
         sqlite_where=sa.text("parent_run_id IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
     )
     op.create_index("ix_workflow_runs_parent_run_id", "workflow_runs", ["parent_run_id"], unique=False)
+    op.create_index("ix_workflow_runs_status_completed_at", "workflow_runs", ["status", "completed_at"], unique=False)
     op.create_index("ix_workflow_runs_status_id", "workflow_runs", ["status", "id"], unique=False)
     op.create_index(
         "ix_workflow_runs_workflow_id_status_id", "workflow_runs", ["workflow_id", "status", "id"], unique=False
