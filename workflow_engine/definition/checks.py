@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from workflow_engine.redact import clean_text
+
 #: Longer waits are mistakes, and would leave the range of dates.
 LONGEST_WAIT: Final = timedelta(days=36_500)
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+_QUEUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def is_valid_id(value: object) -> bool:
@@ -115,10 +118,25 @@ def check_mapping(name: str, value: object) -> None:
 
 
 def check_name(name: str, value: Any) -> None:
-    """Refuse anything but a string.
+    """Refuse anything but a string that every database stores.
 
     Raises:
         TypeError: It is not a string.
+        ValueError: It holds a NUL or half a surrogate pair.
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if value != clean_text(value):
+        raise ValueError(f"{name} holds characters that cannot be stored, or is too long: {value[:60]!r}")
+
+
+def check_queue(queue: Any) -> None:
+    """Refuse what is not the name of a queue.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: It is not 1 to 100 letters, digits, ``_``, ``.`` and ``-``, the first one a letter or digit.
+    """
+    check_name("queue", queue)
+    if not _QUEUE.fullmatch(queue):
+        raise ValueError(f"queue must be 1 to 100 letters, digits, '_', '.' and '-', got {queue[:120]!r}")

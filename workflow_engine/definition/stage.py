@@ -13,6 +13,7 @@ from workflow_engine.definition.checks import (
     check_duration,
     check_name,
     check_optional_duration,
+    check_queue,
     check_whole_number,
     describe_id,
     is_valid_id,
@@ -165,7 +166,7 @@ def _check_options(stage: Stage[Any, Any]) -> None:
     if not isinstance(stage.retry, Retry):
         raise TypeError(f"retry must be a Retry, not {type(stage.retry).__name__}")
     if stage.queue is not None:
-        check_name("queue", stage.queue)
+        check_queue(stage.queue)
 
 
 def _check_hooks(stage: Stage[Any, Any], label: str) -> None:
