@@ -26,6 +26,9 @@ from workflow_engine.worker.priorities import STEPS, list_name
 DEPTH = 50_000
 TAKEN_PER_SWEEP = 10
 SWEEPS = 20
+#: How far apart the stage runs were dispatched: within the test the worker gets beyond the slack.
+APART = timedelta(milliseconds=100)
+AGED = {"created_at", "available_at", "dispatched_at"}
 
 TURN = """
 CREATE OR REPLACE FUNCTION workflow_now() RETURNS bigint LANGUAGE sql VOLATILE
@@ -46,14 +49,15 @@ doubling = WorkflowBuilder("doubling", input=Number).pipe(double).build()
 
 
 def multiply(table: str, reference: str) -> str:
-    """Return the statement that copies the one row of a table; rows that belong together get ids of equal endings."""
-    kept = [column.name for column in metadata.tables[table].columns if column.name not in {"id", reference}]
-    run_id, own_id = "'run-' || n", "'run-' || n" if reference == "id" else "gen_random_uuid()"
-    names = ["id", *([] if reference == "id" else [reference])]
-    values = [own_id, *([] if reference == "id" else [run_id])]
+    """Return the statement that copies the one row of a table, each copy a moment older than the one before."""
+    run_id = "'run-' || n"
+    values = {"id": run_id} if reference == "id" else {"id": "gen_random_uuid()", reference: run_id}
+    for column in metadata.tables[table].columns:
+        age = f" - n * {APART // timedelta(milliseconds=1)}" if column.name in AGED else ""
+        values.setdefault(column.name, f"{column.name}{age}")
     return (
-        f"INSERT INTO {table} ({', '.join([*names, *kept])}) SELECT {', '.join([*values, *kept])} "
-        f"FROM {table}, generate_series(2, {DEPTH}) AS n"
+        f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} "
+        f"FROM {table}, generate_series(1, {DEPTH - 1}) AS n"
     )
 
 
@@ -71,7 +75,8 @@ class Backlog:
         for table, reference in (("workflow_runs", "id"), ("workflow_stages", "run_id")):
             self._execute(multiply(table, reference))
             self._execute(f"ANALYZE {table}")
-        ids = self.engine.database.read(lambda tx: list(tx.exec_driver_sql("SELECT id FROM workflow_stages")))
+        oldest_first = "SELECT id FROM workflow_stages ORDER BY dispatched_at"
+        ids = self.engine.database.read(lambda tx: list(tx.exec_driver_sql(oldest_first)))
         self.flush()
         key = list_name(self.engine.settings.queue, 5, SEPARATOR)
         with self._client.pipeline(transaction=False) as pipeline:
