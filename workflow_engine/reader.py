@@ -169,10 +169,31 @@ class RunReader:
         actor: str | None = None,
         stage: AnyStage | None = None,
         generation: int | None = None,
+        attempt: int | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
     ) -> list[AnnotationEntry]:
-        """Return the annotations of a run, the oldest first; ``prefix`` is the start of their keys."""
-        stage_id = None if stage is None else id_of(stage)
-        wanted = AnnotationFilter(prefix, actor, stage_id, generation)
+        """Return the annotations of a run, the oldest first.
+
+        Args:
+            run_id: The run.
+            prefix: Start of their keys.
+            actor: Who left them; ``stage`` for those of stages.
+            stage: The stage that left them.
+            generation: The pass over the plan they were left in.
+            attempt: The attempt that left them.
+            created_after: The first instant that counts.
+            created_before: The first instant that does not count any more.
+        """
+        wanted = AnnotationFilter(
+            prefix=prefix,
+            actor=actor,
+            stage_id=None if stage is None else id_of(stage),
+            generation=generation,
+            attempt=attempt,
+            created_after=created_after,
+            created_before=created_before,
+        )
         found = self.database.read(lambda tx: list_annotations(tx, run_id, wanted))
         return found or self._nothing_of(run_id)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from workflow_engine.clock import instant_to_ms
 from workflow_engine.errors import IdempotencyConflictError, RunNotFoundError
 from workflow_engine.ids import new_id
 from workflow_engine.store.annotations import AnnotationFilter, add_annotation, list_annotations
@@ -97,3 +99,25 @@ def test_annotations_are_found_by_prefix_actor_stage_and_generation(database: Da
     assert _keys(database, run_id, stage_id="extract") == ["pages.read"]
     assert _keys(database, run_id, generation=1) == ["pages.read"]
     assert len(_keys(database, run_id)) == 4
+
+
+def test_annotations_are_found_by_attempt_and_time(database: Database, records: Any) -> None:
+    run_id = records.run()
+    for day, attempt in ((1, 1), (2, 2)):
+        instant = datetime(2025, 1, day, tzinfo=UTC)
+        records.insert(
+            "workflow_annotations",
+            id=new_id(),
+            run_id=run_id,
+            key=f"day.{day}",
+            value="1",
+            actor="stage",
+            generation=0,
+            attempt=attempt,
+            created_at=instant_to_ms(instant),
+        )
+    second = datetime(2025, 1, 2, tzinfo=UTC)
+
+    assert _keys(database, run_id, attempt=2) == ["day.2"]
+    assert _keys(database, run_id, created_after=second) == ["day.2"]
+    assert _keys(database, run_id, created_before=second) == ["day.1"]

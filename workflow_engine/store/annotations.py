@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from workflow_engine.clock import ms_to_instant
+from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import IdempotencyConflictError, RunNotFoundError
 from workflow_engine.payload import decode_json
 from workflow_engine.store.moves import now
@@ -16,6 +16,8 @@ from workflow_engine.store.snapshots import AnnotationEntry
 from workflow_engine.store.tables import metadata, runs
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.engine import Connection, RowMapping
     from sqlalchemy.sql import Select
 
@@ -33,6 +35,10 @@ class AnnotationFilter:
     actor: str | None = None
     stage_id: str | None = None
     generation: int | None = None
+    attempt: int | None = None
+    #: The first instant that counts, and the first that does not count any more.
+    created_after: datetime | None = None
+    created_before: datetime | None = None
 
 
 def add_annotation(
@@ -81,10 +87,14 @@ def list_annotations(tx: Connection, run_id: str, wanted: AnnotationFilter) -> l
 
 
 def _restrict(query: Select[Any], wanted: AnnotationFilter) -> Select[Any]:
-    for column in (_annotations.c.actor, _annotations.c.stage_id, _annotations.c.generation):
-        value = getattr(wanted, column.name)
+    for name in ("actor", "stage_id", "generation", "attempt"):
+        value = getattr(wanted, name)
         if value is not None:
-            query = query.where(column == value)
+            query = query.where(_annotations.c[name] == value)
+    if wanted.created_after is not None:
+        query = query.where(_annotations.c.created_at >= instant_to_ms(wanted.created_after))
+    if wanted.created_before is not None:
+        query = query.where(_annotations.c.created_at < instant_to_ms(wanted.created_before))
     return query
 
 
