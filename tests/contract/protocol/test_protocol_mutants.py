@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from protocol_machine import explore, machine_on
+from protocol_machine import GATE_SEEDS, explore, machine_on
 from protocol_mutants import MUTANTS, STUCK
 from sqlalchemy.exc import DBAPIError
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from protocol_world import FaultyDatabase
 
-#: Those of the gate's own test.
-SEEDS = range(1, 11)
 FINDINGS = (AssertionError, WorkflowEngineError, DBAPIError)
 
 
@@ -31,7 +29,7 @@ def test_the_machine_finds_that(
     machine = machine_on(faulty_sqlite, comes_to_rest=mutant in STUCK)
 
     with mutant(), pytest.raises(FINDINGS) as finding:
-        explore(machine, seeds=SEEDS, shrinks=False)
+        explore(machine, seeds=GATE_SEEDS, shrinks=False)
 
     where = finding.traceback[-1]
     print(f"example {machine.examples}: {finding.typename} in {where.name}: {where.statement}")  # noqa: T201 - pytest -rP
