@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
+from click import Option
 
 from workflow_engine.worker.brokers import guard_connections
 from workflow_engine.worker.configuration import configure
@@ -87,6 +88,9 @@ def install(
     configure(app, settings)
     register_tasks(app, installation)
     app.steps["worker"].add(WorkflowStep)
+    app.user_options["worker"].add(
+        Option(["--with-sweeper"], is_flag=True, help="Sweep every interval: no beat is needed.")
+    )
     return installation
 
 

@@ -41,11 +41,11 @@ def select_queues(app: Celery, names: list[str]) -> None:
 class WorkflowStep(bootsteps.StartStopStep):
     """Started with the worker, before it consumes; stopped after it has stopped consuming."""
 
-    def __init__(self, worker: Any, **options: Any) -> None:
+    def __init__(self, worker: Any, *, with_sweeper: bool = False, **options: Any) -> None:
         super().__init__(worker, **options)
         check_configuration(worker.app)
         self._installation = get_installation(worker.app)
-        self._sweeper = build_sweeper(self._installation)
+        self._sweeper = build_sweeper(self._installation, with_sweeper=with_sweeper)
         self._shutdown = Shutdown(self._installation)
 
     def start(self, worker: Any) -> None:

@@ -49,9 +49,12 @@ class Sweeper:
             self._stopped.wait(self._interval.total_seconds() * random.uniform(0.9, 1.1))  # noqa: S311 - spreads ticks
 
 
-def build_sweeper(installation: Installation) -> Sweeper | None:
-    """Return the sweeper that the options ask for; it only falls back, every third interval, unless told otherwise."""
-    intervals = {"always": 1, "fallback": 3, "never": 0}[installation.options.sweep_in_workers]
+def build_sweeper(installation: Installation, *, with_sweeper: bool = False) -> Sweeper | None:
+    """Return the sweeper that the options ask for; it only falls back, every third interval, unless told otherwise.
+
+    ``with_sweeper`` is the worker's flag of that name: it sweeps every interval, whatever the options say.
+    """
+    intervals = 1 if with_sweeper else {"always": 1, "fallback": 3, "never": 0}[installation.options.sweep_in_workers]
     if not intervals:
         return None
     return Sweeper(lambda: perform_sweep(installation), installation.settings.sweep_interval * intervals)

@@ -102,15 +102,20 @@ def test_an_idle_fleet_picks_a_run_up_without_any_tick(
 
 
 @pytest.mark.timeout(400)
-def test_beat_starts_a_run_whose_first_message_was_deleted(fleet: Any, config: dict[str, Any], redis_url: str) -> None:
+@pytest.mark.parametrize("sweeper", ["beat", "worker"])
+def test_a_run_whose_first_message_was_deleted_is_started_by_whoever_sweeps(
+    fleet: Any, config: dict[str, Any], redis_url: str, sweeper: str
+) -> None:
     handle = fleet.runtime.create_run(document_analysis, _document(0), config=config)
     broker = redis.Redis.from_url(redis_url)
     [messages] = broker.keys("workflow*5")
     assert broker.llen(messages) == 1
     broker.delete(messages)
 
-    fleet.start_beat(sweep_interval="1", dispatch_slack="1")
-    fleet.start_worker("--concurrency=1", sweep_in_workers="never", sweep_interval="1", dispatch_slack="1")
+    settings = {"sweep_interval": "1", "dispatch_slack": "1", "sweep_in_workers": "never"}
+    if sweeper == "beat":
+        fleet.start_beat(**settings)
+    fleet.start_worker("--concurrency=1", *(["--with-sweeper"] if sweeper == "worker" else []), **settings)
     fleet.wait_until(lambda: handle.status.is_terminal, "the run has ended")
 
     assert handle.status is RunStatus.COMPLETED

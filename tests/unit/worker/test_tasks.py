@@ -127,3 +127,12 @@ def test_a_sweeper_ticks_until_it_is_stopped() -> None:
     sweeper.stop()
 
     assert "workflow-sweeper" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_flag_of_a_worker_makes_it_sweep_every_interval_whatever_the_options_say() -> None:
+    installation = make_installation(FakeEngine, sweep_in_workers=SweepInWorkers.NEVER)
+
+    sweeper = build_sweeper(installation, with_sweeper=True)
+
+    assert sweeper is not None
+    assert sweeper._interval == installation.settings.sweep_interval
