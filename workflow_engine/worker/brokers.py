@@ -54,6 +54,22 @@ class GuardedPrefixedClient(GuardedReplies, redis.PrefixedStrictRedis):
 class GuardedQoS(redis.QoS):
     """Keeps account of unacknowledged messages, and outlives a connection that is lost while there are some."""
 
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message; nobody is there to be told once the connection that it came by is gone."""
+        if not self._is_lost():
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
+        """Reject a message; as ``ack``."""
+        if not self._is_lost():
+            super().reject(delivery_tag, requeue)
+
+    def _is_lost(self) -> bool:
+        # A task that ends after the worker has connected anew acknowledges by the old channel. kombu would look up
+        # the address there, and end the worker on an AttributeError.
+        connection: Any = self.channel.connection
+        return connection is None or connection.client is None
+
     def restore_unacked(self, client: Any = None) -> None:
         """Put unacknowledged messages back; where that fails, the visibility timeout does it later.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kombu.transport import redis
 
 from workflow_engine.worker.brokers import GuardedChannel, GuardedQoS, GuardedSentinelChannel
 
@@ -18,6 +20,7 @@ class LostChannel:
     """A channel whose connection is gone."""
 
     do_restore = True
+    connection: Any = None
     _restore = staticmethod(lambda _: None)
 
     @contextmanager
@@ -35,6 +38,32 @@ def test_messages_that_cannot_be_put_back_do_not_end_the_worker(caplog: pytest.L
     qos.restore_unacked_once()
 
     assert "1 unacknowledged messages stay where they are" in caplog.text
+
+
+@pytest.mark.parametrize("connection", [None, SimpleNamespace(client=None)])
+def test_an_acknowledgement_that_comes_after_its_connection_is_gone_does_not_end_the_worker(connection: Any) -> None:
+    channel = LostChannel()
+    channel.connection = connection
+    qos: Any = GuardedQoS(channel, prefetch_count=1)
+    qos._delivered["tag"] = object()
+
+    qos.ack("tag")
+    qos.reject("tag", requeue=True)
+    qos._delivered.clear()
+
+
+def test_a_message_of_a_live_connection_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = LostChannel()
+    channel.connection = SimpleNamespace(client=object())
+    told: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(redis.QoS, "ack", lambda _, *given: told.append(("ack", *given)))
+    monkeypatch.setattr(redis.QoS, "reject", lambda _, *given: told.append(("reject", *given)))
+    qos: Any = GuardedQoS(channel, prefetch_count=1)
+
+    qos.ack("one")
+    qos.reject("two", requeue=True)
+
+    assert told == [("ack", "one"), ("reject", "two", True)]
 
 
 @pytest.mark.parametrize("channel", [GuardedChannel, GuardedSentinelChannel])
