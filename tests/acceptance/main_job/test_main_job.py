@@ -63,16 +63,13 @@ def test_two_workers_and_beat_complete_every_run_and_execute_each_stage_once(
 
 @pytest.mark.timeout(600)
 def test_important_runs_overtake_a_backlog(fleet: Any, config: dict[str, Any]) -> None:
-    backlog = [fleet.runtime.create_run(document_analysis, _document(0), config=config, priority=2) for _ in range(500)]
+    for _ in range(500):
+        fleet.runtime.create_run(document_analysis, _document(0), config=config, priority=2)
     urgent = [fleet.runtime.create_run(document_analysis, _document(1), config=config, priority=9) for _ in range(10)]
 
     fleet.start_worker("--concurrency=1")
     fleet.wait_until(lambda: all(handle.status.is_terminal for handle in urgent), "the urgent runs have ended")
-    finished = sum(handle.status.is_terminal for handle in backlog)
 
-    last = max(handle.snapshot().completed_at for handle in urgent)
-    before = [run for run in backlog if (run.snapshot().started_at or last) < last]
-    assert finished <= len(before)
     # While the urgent runs waited for their batch jobs the worker was free for others; before that it was not.
     taken_first = _count(
         fleet,
