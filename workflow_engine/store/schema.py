@@ -7,6 +7,7 @@ own tables, and their own Alembic history, in the same database.
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +31,8 @@ UPGRADE_COMMAND: Final = "workflow-engine db upgrade"
 _VERSION_TABLE: Final = "workflow_engine_version"
 #: Any constant will do that others do not use: the letters of "workflow".
 _ADVISORY_LOCK: Final = 0x776F726B666C6F77
+#: Alembic keeps what it works on in globals of a module, so threads that migrate different databases take turns.
+_alembic_turn: Final = threading.Lock()
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
@@ -137,7 +140,8 @@ def _migrate(connection: Connection) -> bool:
         _refuse_foreign_tables(connection)
     from alembic import command  # noqa: PLC0415 - costs half a second; upgrades only
 
-    command.upgrade(_alembic_config(connection), "head")
+    with _alembic_turn:
+        command.upgrade(_alembic_config(connection), "head")
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,9 +57,12 @@ def test_two_workers_and_beat_complete_every_run_and_execute_each_stage_once(
     assert {handle.status for handle in handles} == {RunStatus.COMPLETED}
     assert _count(fleet, "SELECT count(*) FROM workflow_attempts WHERE kind = 'EXECUTE'") == RUNS * 6
     assert find_violations(fleet.runtime.database, final=True) == {}
-    for number in range(0, RUNS, 20):
-        assert handles[number].output() == WorkflowExecutor(document_analysis).execute(_document(number), config)
     assert fleet.stop() == [0, 0, 0]
+    with ThreadPoolExecutor(8) as pool:
+        alone = pool.map(
+            lambda number: WorkflowExecutor(document_analysis).execute(_document(number), config), range(RUNS)
+        )
+        assert [handle.output() for handle in handles] == list(alone)
 
 
 @pytest.mark.timeout(600)
