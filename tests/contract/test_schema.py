@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.script import ScriptDirectory
 
 from workflow_engine.errors import MigrationRequiredError, StoreError
@@ -132,17 +133,17 @@ def test_a_missing_schema_is_reported_with_the_command_that_makes_it(empty: Data
 
 
 def test_an_older_schema_is_reported_with_both_revisions(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "HEAD", "0009")
 
     with pytest.raises(
-        MigrationRequiredError, match=r"at revision 0001, this version needs 0002; run `workflow-engine"
+        MigrationRequiredError, match=r"at revision 0002, this version needs 0009; run `workflow-engine"
     ):
         schema.check(database)
 
 
 @pytest.mark.parametrize("action", [schema.check, schema.upgrade])
-def test_a_schema_of_a_newer_version_is_refused_and_left_alone(database: Database, action: object) -> None:
-    database.transact(lambda tx: tx.execute(sa.text("UPDATE workflow_engine_version SET version_num = '9999'")))
+def test_a_schema_that_a_newer_version_changed_is_refused_and_left_alone(database: Database, action: object) -> None:
+    _pretend(database, at="9999", required="9999")
 
     with pytest.raises(
         MigrationRequiredError, match="at revision 9999, which this version of workflow_engine does not know"
@@ -150,6 +151,48 @@ def test_a_schema_of_a_newer_version_is_refused_and_left_alone(database: Databas
         action(database)
 
     assert schema.current_revision(database) == "9999"
+
+
+def test_a_schema_that_a_newer_version_only_expanded_is_accepted_and_left_alone(database: Database) -> None:
+    _pretend(database, at="9999", required="0001")
+
+    schema.check(database)
+
+    assert schema.upgrade(database) is False
+    assert schema.current_revision(database) == "9999"
+
+
+def test_the_schema_of_release_0_1_0_is_brought_up_to_date_and_still_says_what_that_release_reads(
+    empty: Database,
+) -> None:
+    _make_schema_of_0_1_0(empty)
+    assert schema.current_revision(empty) == "0001"
+
+    assert schema.upgrade(empty) is True
+
+    assert schema.current_revision(empty) == schema.HEAD
+    assert _read_versions(empty, "workflow_engine_version") == ["0001"]
+    assert schema.find_drift(empty) == []
+
+
+def _make_schema_of_0_1_0(database: Database) -> None:
+    def make(connection: sa.Connection) -> None:
+        command.upgrade(schema._alembic_config(connection), "0001")
+        connection.execute(sa.text("DROP TABLE workflow_engine_revision"))
+        connection.execute(sa.text("CREATE TABLE workflow_engine_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(sa.text("INSERT INTO workflow_engine_version VALUES ('0001')"))
+
+    database.transact(make)
+
+
+def _pretend(database: Database, *, at: str, required: str) -> None:
+    for table, revision in (("workflow_engine_revision", at), ("workflow_engine_version", required)):
+        statement = sa.text(f"UPDATE {table} SET version_num = :revision")
+        database.transact(lambda tx, s=statement, r=revision: tx.execute(s, {"revision": r}))
+
+
+def _read_versions(database: Database, table: str) -> list[str]:
+    return database.read(lambda tx: list(tx.scalars(sa.text(f"SELECT version_num FROM {table}"))))
 
 
 def test_a_message_about_the_schema_shows_no_password(postgres_url: str) -> None:
@@ -213,12 +256,12 @@ def test_when_several_processes_migrate_at_once_one_does_it_and_the_others_wait(
 def _catalog(connection: sa.Connection) -> set[tuple[str, ...]]:
     """Everything that was created, in the database's own words."""
     if connection.dialect.name == "sqlite":
-        query = "SELECT type, tbl_name, name, sql FROM sqlite_master WHERE tbl_name <> 'workflow_engine_version'"
+        query = "SELECT type, tbl_name, name, sql FROM sqlite_master WHERE tbl_name NOT LIKE 'workflow_engine_%'"
         return {(row[0], row[1], row[2], _words(row[3])) for row in connection.execute(sa.text(query))}
     queries = (
         (
             "SELECT 'column', table_name::text, column_name::text, concat_ws(' ', data_type, character_maximum_length, "
-            "is_nullable, column_default, ordinal_position) FROM information_schema.columns WHERE table_schema = 'public'"
+            "is_nullable, column_default) FROM information_schema.columns WHERE table_schema = 'public'"
         ),
         (
             "SELECT 'constraint', conrelid::regclass::text, conname::text, pg_get_constraintdef(oid) FROM pg_constraint "
@@ -227,7 +270,7 @@ def _catalog(connection: sa.Connection) -> set[tuple[str, ...]]:
         "SELECT 'index', tablename::text, indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public'",
     )
     found = {tuple(row) for query in queries for row in connection.execute(sa.text(query))}
-    return {row for row in found if row[1] != "workflow_engine_version"}
+    return {row for row in found if not row[1].startswith("workflow_engine_")}
 
 
 def _words(statement: str | None) -> str:

@@ -3,6 +3,11 @@
 SQLite files may bring themselves up to date. PostgreSQL is migrated when somebody says so, by
 ``workflow-engine db upgrade``, because its owner decides when tables are locked. Host applications may keep their
 own tables, and their own Alembic history, in the same database.
+
+Releases live side by side during a rolling deploy. A revision that only expands (new tables, nullable columns, columns
+with defaults, indexes, functions) says ``expands_only = True``: software that does not know it works on beside it. Two
+tables tell both facts: ``workflow_engine_revision`` the revision that the schema is at, ``workflow_engine_version`` the
+newest revision that does more than expand, which is the least that software must know to use the database.
 """
 
 from __future__ import annotations
@@ -24,11 +29,14 @@ if TYPE_CHECKING:
     from workflow_engine.store.database import Database
 
 #: The revision that this version of the package needs; a test holds it to the newest file in ``migrations/versions``.
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 #: What to type; named in every error that it repairs.
 UPGRADE_COMMAND: Final = "workflow-engine db upgrade"
 
-_VERSION_TABLE: Final = "workflow_engine_version"
+#: Alembic's own: the revision that the schema is at.
+_REVISION_TABLE: Final = "workflow_engine_revision"
+#: The revision that software must know to use the schema. Release 0.1.0 has this table only, and reads it as its revision.
+_REQUIRED_TABLE: Final = "workflow_engine_version"
 #: Any constant will do that others do not use: the letters of "workflow".
 _ADVISORY_LOCK: Final = 0x776F726B666C6F77
 #: Alembic keeps what it works on in globals of a module, so threads that migrate different databases take turns.
@@ -48,7 +56,7 @@ def _default_differs(*values: Any) -> bool | None:
 #: How Alembic is set up, for upgrades and for comparisons alike.
 MIGRATION_OPTIONS: Final[dict[str, Any]] = {
     "target_metadata": metadata,
-    "version_table": _VERSION_TABLE,
+    "version_table": _REVISION_TABLE,
     "include_name": _is_ours,
     "render_as_batch": True,
     "compare_type": True,
@@ -62,20 +70,23 @@ def current_revision(database: Database) -> str | None:
 
 
 def check(database: Database) -> None:
-    """Make sure that the schema is the one this version needs; one cheap query when it is.
+    """Make sure that this version can use the schema; one cheap query when it is at ``HEAD``.
+
+    A schema that newer versions have only expanded is accepted, so that a worker of this version can restart while
+    a newer version is being deployed.
 
     Raises:
-        MigrationRequiredError: It is not; the message names the command that repairs it.
+        MigrationRequiredError: It cannot; the message names the command that repairs it.
     """
     revision = current_revision(database)
     if revision == HEAD:
         return
-    if revision is None:
-        found = "has no tables of workflow_engine yet"
-    elif _is_known(revision):
+    if revision is not None and not _is_known(revision):
+        _require_compatibility(database, revision)
+        return
+    found = "has no tables of workflow_engine yet"
+    if revision is not None:
         found = f"is at revision {revision}, this version needs {HEAD}"
-    else:
-        raise _written_by_a_newer_version(database, revision)
     raise MigrationRequiredError(f"The database {database.safe_url} {found}; run `{UPGRADE_COMMAND}`")
 
 
@@ -97,14 +108,15 @@ def upgrade(database: Database) -> bool:
     Any number of processes may call it at once: one migrates, the others wait for it and find nothing to do.
 
     Raises:
-        MigrationRequiredError: A newer version of this package wrote the schema.
+        MigrationRequiredError: A newer version of this package changed the schema so that this one cannot use it.
         StoreError: A table of another owner has the name of one of ours.
     """
     revision = current_revision(database)
     if revision == HEAD:
         return False
     if revision is not None and not _is_known(revision):
-        raise _written_by_a_newer_version(database, revision)
+        _require_compatibility(database, revision)
+        return False
     if database.is_postgres:
         return database.transact(_migrate)
     with _without_foreign_keys(database) as connection, connection.begin():
@@ -124,9 +136,16 @@ def find_drift(database: Database) -> list[str]:
 
 
 def _read_revision(connection: Connection) -> str | None:
-    if not sa.inspect(connection).has_table(_VERSION_TABLE):
-        return None
-    return connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(_VERSION_TABLE)))
+    """Return the revision of the schema; one that only release 0.1.0 has migrated says it in the other table."""
+    tables = sa.inspect(connection)
+    for name in (_REVISION_TABLE, _REQUIRED_TABLE):
+        if tables.has_table(name):
+            return connection.scalar(sa.select(_versions(name).c.version_num))
+    return None
+
+
+def _versions(name: str) -> sa.Table:
+    return sa.Table(name, sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
 
 def _migrate(connection: Connection) -> bool:
@@ -140,9 +159,24 @@ def _migrate(connection: Connection) -> bool:
         _refuse_foreign_tables(connection)
     from alembic import command  # noqa: PLC0415 - costs half a second; upgrades only
 
+    _note(connection, _REVISION_TABLE, revision)
     with _alembic_turn:
         command.upgrade(_alembic_config(connection), "head")
+        _note(connection, _REQUIRED_TABLE, _required_revision())
     return True
+
+
+def _note(connection: Connection, table: str, revision: str | None) -> None:
+    versions = _versions(table)
+    versions.create(connection, checkfirst=True)
+    connection.execute(sa.delete(versions))
+    if revision is not None:
+        connection.execute(sa.insert(versions).values(version_num=revision))
+
+
+def _required_revision() -> str:
+    """Return the newest revision of this package that does more than expand the schema."""
+    return next(str(script.revision) for script in _revisions() if not getattr(script.module, "expands_only", False))
 
 
 def _take_turns(connection: Connection) -> None:
@@ -186,13 +220,25 @@ def _alembic_config(connection: Connection | None = None) -> Any:
 
 
 def _is_known(revision: str) -> bool:
+    return revision in {script.revision for script in _revisions()}
+
+
+def _revisions() -> Iterator[Any]:
+    """Yield the revisions of this package, the newest first."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - costs half a second; upgrades and errors only
 
-    return revision in {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+    return ScriptDirectory.from_config(_alembic_config()).walk_revisions()
 
 
-def _written_by_a_newer_version(database: Database, revision: str) -> MigrationRequiredError:
-    return MigrationRequiredError(
-        f"The database {database.safe_url} is at revision {revision}, which this version of workflow_engine does not "
-        f"know (it knows up to {HEAD}): install the version that ran `{UPGRADE_COMMAND}` there"
-    )
+def _require_compatibility(database: Database, revision: str) -> None:
+    """Refuse a schema that newer versions of this package have done more than expand.
+
+    Raises:
+        MigrationRequiredError: They have.
+    """
+    required = database.read(lambda tx: tx.scalar(sa.select(_versions(_REQUIRED_TABLE).c.version_num)))
+    if required is None or not _is_known(required):
+        raise MigrationRequiredError(
+            f"The database {database.safe_url} is at revision {revision}, which this version of workflow_engine does "
+            f"not know (it knows up to {HEAD}): install the version that ran `{UPGRADE_COMMAND}` there"
+        )

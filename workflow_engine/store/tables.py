@@ -132,6 +132,8 @@ stages = Table(
     # Claims for execution so far, those of them that vanished, and their budgets.
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("crashes", Integer, nullable=False, server_default="0"),
+    # Attempts that ended with RetryAfter: they have a budget of their own.
+    Column("postponements", Integer, nullable=False, server_default="0"),
     Column("max_attempts", Integer, nullable=False),
     Column("max_crashes", Integer, nullable=False),
     # Ownership: grows with every claim and every forced end; every finishing write names it.
@@ -164,6 +166,8 @@ stages = Table(
     Column("polls", Integer, nullable=False, server_default="0"),
     Column("poll_failures", Integer, nullable=False, server_default="0"),
     Column("poll_crashes", Integer, nullable=False, server_default="0"),
+    # When the last poll was asked for, once max_wait had passed.
+    Column("final_poll_at", BigInteger),
     # Its ``on_cancel`` is to be called from then on, and how often that was tried.
     Column("cleanup_due_at", BigInteger),
     Column("cleanup_attempts", Integer, nullable=False, server_default="0"),
@@ -275,6 +279,10 @@ attempts = Table(
     Column("error_code", String(40)),
     Column("error_type", Text),
     Column("error_message", Text),
+    Column("error_traceback", Text),
+    # What this claim has cost, accepted or not; NULL until that is reported.
+    Column("cost_nanos", BigInteger),
+    Column("tokens", BigInteger),
     Index(
         "ix_workflow_attempts_worker_id",
         "worker_id",
@@ -318,7 +326,7 @@ artifacts = Table(
     Column("scope", Label(100), primary_key=True),
     Column("key", String(512), primary_key=True),
     Column("payload", Text, nullable=False),
-    Column("stage_run_id", Id, nullable=False),
+    Column("stage_run_id", Id, nullable=False, index=True),
     Column("fence", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
