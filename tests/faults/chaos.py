@@ -128,6 +128,39 @@ class Chaos:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'workflow_engine:%'"
             )
 
+    def forget_connections(self) -> None:
+        """Answer nothing on the database connections that the first worker has now, and do not close them either."""
+        self._cluster.proxy.forget()
+
+    def refuse_writes(self) -> None:
+        """Let PostgreSQL be read only for a while, as after a switchover or with a full disk."""
+        self._set_read_only("on")
+        self._wait(1, 8)
+        self._set_read_only("off")
+
+    def _set_read_only(self, value: str) -> None:
+        url = self._cluster.postgres.url().replace("+psycopg2", "", 1)
+        with closing(psycopg2.connect(url, connect_timeout=5)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SET default_transaction_read_only = off")
+                cursor.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+                cursor.execute("SELECT pg_reload_conf()")
+
+    def demote_redis(self) -> None:
+        """Let Redis be a read-only replica of nobody for a while: it answers READONLY."""
+        with self._redis() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", "1")
+            self._wait(1, 6)
+            client.execute_command("REPLICAOF", "NO", "ONE")
+
+    def fill_redis(self) -> None:
+        """Let Redis have no memory left for a while: it answers OOM to every write."""
+        with self._redis() as client:
+            client.config_set("maxmemory", "1")
+            self._wait(1, 6)
+            client.config_set("maxmemory", "0")
+
     def double_messages(self) -> None:
         """Deliver again what waits, and what waited before."""
         with self._redis() as client:
@@ -248,6 +281,10 @@ FAULTS: dict[str, tuple[Callable[[Chaos], bool | None], int]] = {
     "kill Redis": (Chaos.kill_redis, 2),
     "crash PostgreSQL": (Chaos.crash_postgres, 2),
     "terminate connections": (Chaos.terminate_connections, 3),
+    "forget connections": (Chaos.forget_connections, 1),
+    "refuse writes": (Chaos.refuse_writes, 2),
+    "demote Redis": (Chaos.demote_redis, 1),
+    "fill Redis": (Chaos.fill_redis, 1),
     "double messages": (Chaos.double_messages, 5),
     "push garbage": (Chaos.push_garbage, 3),
     "forge messages": (Chaos.forge_messages, 4),
