@@ -11,11 +11,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit, urlunsplit
 
+from tests.faults.proxy import READY
 from workflow_engine.clock import SystemClock
 from workflow_engine.settings import Settings
 from workflow_engine.store import schema
 from workflow_engine.store.database import Database
+from workflow_engine.testing.processes import free_port
 from workflow_engine.testing.services import PostgresServer, RedisServer
 
 if TYPE_CHECKING:
@@ -127,6 +130,35 @@ class Member:
         return self.log.read_bytes().decode("ascii", errors="replace") if self.log.exists() else ""
 
 
+class ProxyProcess:
+    """A context manager: a proxy in front of the database, as a process of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._port = free_port()
+
+    @property
+    def url(self) -> str:
+        """The database's URL by way of the proxy."""
+        user, _, _ = self._target.netloc.rpartition("@")
+        return urlunsplit(self._target._replace(netloc=f"{user}@127.0.0.1:{self._port}"))
+
+    def forget(self) -> None:
+        """Neither answer nor close the connections that exist now."""
+        self._process.send_signal(signal.SIGUSR1)
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "tests.faults.proxy", str(self._target.port), str(self._port)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline().strip() == READY
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
 class Cluster:
     """A context manager: the servers are up, with an empty schema, when it is entered; all is gone when it is left."""
 
@@ -149,6 +181,7 @@ class Cluster:
             self._stack.enter_context(self.postgres)
             self._stack.enter_context(self.redis)
             url = self.postgres.create_database("faults")
+            self.proxy = self._stack.enter_context(ProxyProcess(url))
             self.environment = self._environment(url)
             self.settings = Settings.load(
                 database_url=url,
@@ -160,7 +193,8 @@ class Cluster:
             self.database = Database(url)
             self._stack.callback(self.database.close)
             schema.upgrade(self.database)
-            self.workers = [self._worker(name) for name in self._names[0]]
+            ways = [self.proxy.url, *[url] * len(self._names[0])]
+            self.workers = [self._worker(name, way) for name, way in zip(self._names[0], ways, strict=False)]
             self.beats = [self._beat(name) for name in self._names[1]]
             self._stack.callback(self._kill_members)
             for member in self.members:
@@ -195,9 +229,11 @@ class Cluster:
             "PYTHONPATH": str(ROOT),
         }
 
-    def _worker(self, name: str) -> Member:
+    def _worker(self, name: str, database_url: str) -> Member:
         options = ["worker", "--concurrency=2", f"--hostname={name}@%h", "--loglevel=INFO"]
-        return self._member(name, options)
+        member = self._member(name, options)
+        member.environment = {**member.environment, "WORKFLOW_ENGINE_DATABASE_URL": database_url}
+        return member
 
     def _beat(self, name: str) -> Member:
         schedule = self.home / f"{name}.schedule"

@@ -100,7 +100,7 @@ def test_the_priority_of_a_workflow_is_its_own_or_the_default(runtime: WorkflowR
 def test_waiting_returns_the_parsed_output(runtime: WorkflowRuntime) -> None:
     run = finish(runtime, 3)
 
-    output = run.wait(timeout=timedelta(seconds=10))
+    output = run.wait(timeout=timedelta(minutes=2))
 
     assert isinstance(output, GroupOutput)
     assert output[mark] == Stamp(number=3)
