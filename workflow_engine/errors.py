@@ -69,6 +69,8 @@ class ErrorCode(StrEnum):
     DEFINITION_MISMATCH = "DEFINITION_MISMATCH"
     #: Somebody reported the failure through ``runtime.fail_stage`` or a signed callback.
     REPORTED = "REPORTED"
+    #: The body ended, but what became of it could not be written to the database.
+    NOT_RECORDED = "NOT_RECORDED"
 
 
 class WorkflowEngineError(Exception):

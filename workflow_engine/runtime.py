@@ -16,6 +16,7 @@ from workflow_engine.errors import ConfigurationError
 from workflow_engine.settings import Settings
 from workflow_engine.store import schema
 from workflow_engine.store.database import Database
+from workflow_engine.store.database_errors import loggable
 from workflow_engine.worker.processes import EngineHolder
 
 if TYPE_CHECKING:
@@ -319,8 +320,8 @@ class WorkflowRuntime(RunControl):
     def _sweep_quietly(self) -> None:
         try:
             commands.sweep(self.engine)
-        except Exception:
-            logger.exception("the sweep failed; the next one tries again")
+        except Exception as error:
+            logger.exception("the sweep failed; the next one tries again", exc_info=loggable(error))
 
 
 def create_workflow_runtime(workflows: object = (), **options: Any) -> WorkflowRuntime:

@@ -10,6 +10,7 @@ import click
 from typing_extensions import override
 
 from workflow_engine.errors import WorkflowEngineError
+from workflow_engine.store.database_errors import summarize_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,7 @@ def run_command(command: Callable[[], object]) -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        CommandError(f"{type(error).__name__}: {error} ({TRACEBACK_VARIABLE}=1 shows where)").show()
+        CommandError(f"{summarize_any(error)} ({TRACEBACK_VARIABLE}=1 shows where)").show()
         return EXIT_ERROR
     return result if isinstance(result, int) else 0
 

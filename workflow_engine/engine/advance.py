@@ -33,10 +33,7 @@ def fail_stage_run(
         StageMove.FAIL,
         stage,
         new_fence=new_fence,
-        error_code=failure.code.value,
-        error_type=failure.type,
-        error_message=failure.message,
-        error_traceback=failure.traceback,
+        **failure.columns,
         **columns,
     )
     if not moved:
@@ -92,7 +89,7 @@ def settle(run: LockedRun, settings: Settings) -> None:
     members = run.live_stage_runs(group=run.current_group)
     has_output = any(member.status is StageStatus.COMPLETED for member in members)
     source = run.current_group if has_output else run.input_group
-    following = new_group(plan, run.current_group + 1, priority=run.row["priority"], settings=settings)
+    following = new_group(plan, run.current_group + 1, settings)
     if following:
         run.set(input_group=source)
         run.add_group(run.current_group + 1, following)

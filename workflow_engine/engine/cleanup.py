@@ -13,6 +13,7 @@ from workflow_engine.engine.calls import config_of, identity_of
 from workflow_engine.engine.effects import Effects
 from workflow_engine.engine.leases import HeldLease
 from workflow_engine.store.cleanups import claim_cleanup, close_cleanup
+from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.reports import write_log_lines
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _clean_up(engine: Engine, claim: Claim, attempts: int) -> timedelta | None:
             return None
         _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + attempts - 1))
     except BaseException as error:  # noqa: BLE001 - whatever the hook raises, the worker goes on
-        logger.warning("on_cancel of stage %s of run %s failed: %r", claim.stage_id, claim.run_id, error)
+        logger.warning("on_cancel of stage %s of run %s failed: %s", claim.stage_id, claim.run_id, summarize_any(error))
         return _BACKOFF * attempts
     return None
 

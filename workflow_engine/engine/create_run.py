@@ -82,8 +82,7 @@ def create_run(engine: Engine, request: CreateRun) -> CreatedRun:
             run.set(deadline_at=run.now + to_milliseconds(deadline))
         insert_metadata(tx, run.id, searchable)
         run.record(EventType.RUN_CREATED)
-        group = new_group(workflow.plan(), 1, priority=values["priority"], settings=engine.settings)
-        run.add_group(1, group, start_after=start_after)
+        run.add_group(1, new_group(workflow.plan(), 1, engine.settings), start_after=start_after)
         run.save()
         return CreatedRun(run.id, is_new=True), run
 

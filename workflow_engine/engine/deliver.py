@@ -64,10 +64,16 @@ def fail_stage(engine: Engine, key: StageKey, error: str) -> bool:
     def act(run: LockedRun, row: StageRow) -> None:
         fail_stage_run(run, row, failure, engine.settings, new_fence=True)
 
-    return _report(engine, key, AttemptOutcome.FAILED, act)
+    return _report(engine, key, AttemptOutcome.FAILED, act, failure)
 
 
-def _report(engine: Engine, key: StageKey, outcome: AttemptOutcome, act: Callable[[LockedRun, StageRow], None]) -> bool:
+def _report(
+    engine: Engine,
+    key: StageKey,
+    outcome: AttemptOutcome,
+    act: Callable[[LockedRun, StageRow], None],
+    failure: StageFailure | None = None,
+) -> bool:
     nonce = new_id()
 
     def report(run: LockedRun) -> bool:
@@ -81,7 +87,7 @@ def _report(engine: Engine, key: StageKey, outcome: AttemptOutcome, act: Callabl
                 f'Stage "{key.stage_id}" of run {run.id} has not started; there is nothing to report yet'
             )
         run.close_attempt(row.id, row.fence, AttemptOutcome.CANCELLED)
-        run.record_push(row, outcome, actor=_ACTOR, nonce=nonce)
+        run.record_push(row, outcome, actor=_ACTOR, nonce=nonce, failure=failure)
         act(run, row)
         return True
 

@@ -14,6 +14,7 @@ from workflow_engine.definition import Plan
 from workflow_engine.engine.sweep import TICK
 from workflow_engine.errors import DatabaseUnavailableError, StoreError
 from workflow_engine.store import health, schema
+from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.due import find_stuck_runs, waiting_lists
 from workflow_engine.store.invariants import find_violations
 from workflow_engine.store.overdue import last_tick
@@ -142,7 +143,7 @@ def _ask(name: str, check: Callable[[_Patient], _Answer], patient: _Patient) -> 
     try:
         found, message, details = check(patient)
     except Exception as error:  # noqa: BLE001 - the other questions are asked all the same
-        return Finding(name, Health.UNKNOWN, f"could not be checked: {type(error).__name__}: {error}")
+        return Finding(name, Health.UNKNOWN, f"could not be checked: {summarize_any(error)}")
     return Finding(name, found, message, tuple(details)[:_NAMED])
 
 

@@ -13,20 +13,20 @@ from workflow_engine.engine.calls import config_of, identity_of, output_of, susp
 from workflow_engine.engine.cleanup import run_cleanup
 from workflow_engine.engine.effects import Effects
 from workflow_engine.engine.failures import describe
-from workflow_engine.engine.finish import finish
 from workflow_engine.engine.inputs import resolve_input
 from workflow_engine.engine.outcomes import (
     Completed,
-    Failed,
     Mismatched,
     Skipped,
     decide_error,
 )
 from workflow_engine.engine.poll_stage import poll
-from workflow_engine.errors import DatabaseUnavailableError, DefinitionError, ErrorCode
+from workflow_engine.engine.record_outcome import record_outcome
+from workflow_engine.errors import DefinitionError, ErrorCode
 from workflow_engine.log_context import ExecutedStage, executing
 from workflow_engine.store.claims import claim
-from workflow_engine.store.records import ClaimKind, ClaimRequest, Report
+from workflow_engine.store.database_errors import summarize_any
+from workflow_engine.store.records import ClaimKind, ClaimRequest
 
 if TYPE_CHECKING:
     from workflow_engine.definition import Stage, Workflow
@@ -78,15 +78,7 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
     with executing(stage), engine.keeper.hold(taken.lease, started) as held:
         effects = Effects(engine, taken, held)
         outcome = _perform(engine, taken, effects, held)
-        try:
-            accepted = finish(engine, taken, outcome, effects.take_report())
-        except DatabaseUnavailableError:
-            raise
-        except Exception as error:
-            # Left alone, the lease would run out and the same would happen again until WORKER_LOST hides the cause.
-            logger.exception("the outcome of stage %s of run %s cannot be recorded", taken.stage_id, taken.run_id)
-            outcome = Failed(describe(error, engine.redactor))
-            accepted = finish(engine, taken, outcome, Report())
+        outcome, accepted = record_outcome(engine, taken, outcome, effects.take_report())
     result = type(outcome).__name__.lower() if accepted else DISCARDED
     logger.info("stage %s of run %s: %s (attempt %d)", taken.stage_id, taken.run_id, result, taken.attempt)
     return Performed(result, taken.run_id, taken.stage_id, taken.attempt)
@@ -106,7 +98,12 @@ def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) ->
         return _execute(engine, taken, stage, workflow, effects)
     except BaseException as error:  # noqa: BLE001 - MemoryError or SystemExit of a body must not end the worker
         if held.lost.is_set():
-            logger.info("stage %s of run %s stopped after its lease was lost: %r", taken.stage_id, taken.run_id, error)
+            logger.info(
+                "stage %s of run %s stopped after its lease was lost: %s",
+                taken.stage_id,
+                taken.run_id,
+                summarize_any(error),
+            )
         return decide_error(error, describe(error, engine.redactor), stage.retry, taken, engine.random)
 
 

@@ -6,18 +6,22 @@ import traceback
 
 from workflow_engine.errors import ErrorCode, InvalidDataError, PayloadError, StageError
 from workflow_engine.redact import Redactor, clean_text
+from workflow_engine.store.database_errors import hide_database_texts
 from workflow_engine.store.records import StageFailure
 
 _MAX_MESSAGE = 8 * 1024
 
 
 def describe(error: BaseException, redactor: Redactor, code: ErrorCode | None = None) -> StageFailure:
-    """Return code, type, message and traceback of ``error``, sanitised, redacted and of bounded length."""
+    """Return code, type, message and traceback of ``error``, sanitised, redacted and of bounded length.
+
+    Of a database error, the body's own included, class and SQLSTATE are told: its texts quote rows and statements.
+    """
     return StageFailure(
         code=code or _code_of(error),
         type=clean_text(f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."), 500),
-        message=clean_text(redactor.text(_message_of(error)), _MAX_MESSAGE),
-        traceback=redactor.text(_traceback_of(error)),
+        message=clean_text(redactor.text(hide_database_texts(_message_of(error), error)), _MAX_MESSAGE),
+        traceback=redactor.text(hide_database_texts(_traceback_of(error), error)),
     )
 
 

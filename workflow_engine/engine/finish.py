@@ -22,7 +22,13 @@ from workflow_engine.store import moves_postgres
 from workflow_engine.store.attempts import was_accepted
 from workflow_engine.store.outputs import write_output
 from workflow_engine.store.records import AttemptOutcome
-from workflow_engine.store.reports import report_columns, write_annotations, write_log_lines
+from workflow_engine.store.reports import (
+    add_cost,
+    report_columns,
+    write_annotations,
+    write_cost,
+    write_log_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,16 +44,20 @@ logger = logging.getLogger("workflow_engine.engine")
 _LARGEST_FAST_GROUP = 32
 
 
-def finish(engine: Engine, claim: Claim, outcome: Outcome, report: Report) -> bool:
-    """Record ``outcome``; durable when this returns True. False: the lease was lost, nothing but the log was kept."""
-    if _finish_fast(engine, claim, outcome, report):
+def finish(engine: Engine, claim: Claim, outcome: Outcome, report: Report, *, in_one_statement: bool = True) -> bool:
+    """Record ``outcome``; durable when this returns True.
+
+    False: the lease was lost. Only the log is kept then, and what the attempt cost, counted once.
+    """
+    if in_one_statement and _finish_fast(engine, claim, outcome, report):
         return True
 
     def act(run: LockedRun, stage: StageRow) -> bool:
         if not _is_ours(run, stage, claim):
             _owe_cleanup(run, stage, claim, outcome)
-            return was_accepted(run.tx, claim.lease)
+            return was_accepted(run.tx, claim.lease) or _keep_of_refused(run, claim, report)
         _write(engine, run, stage, outcome, report_columns(report))
+        write_cost(run.tx, claim, report)
         write_log_lines(run.tx, claim, report.logs)
         write_annotations(run.tx, claim, report, run.now)
         return True
@@ -57,8 +67,6 @@ def finish(engine: Engine, claim: Claim, outcome: Outcome, report: Report) -> bo
         logger.warning(
             "result of %s discarded: lease lost (run %s, fence %d)", claim.stage_id, claim.run_id, claim.fence
         )
-    if accepted is False:  # None: the run was cancelled, and deleted since
-        engine.database.transact(lambda tx: write_log_lines(tx, claim, report.logs))
     return bool(accepted)
 
 
@@ -88,13 +96,20 @@ def _finish_fast(engine: Engine, claim: Claim, outcome: Outcome, report: Report)
 
 
 def _following(engine: Engine, claim: Claim) -> Sequence[NewStageRun]:
-    plan = Plan.from_json(claim.plan)
-    return new_group(plan, claim.execution_group + 1, priority=claim.priority, settings=engine.settings)
+    return new_group(Plan.from_json(claim.plan), claim.execution_group + 1, engine.settings)
 
 
 def _is_ours(run: LockedRun, stage: StageRow, claim: Claim) -> bool:
     expected = stage.status in (StageStatus.RUNNING, StageStatus.SUSPENDED)
     return expected and stage.fence == claim.fence and stage.lease_id is not None and stage.is_live and run.is_live
+
+
+def _keep_of_refused(run: LockedRun, claim: Claim, report: Report) -> bool:
+    """Keep what holds of an attempt whatever became of its result: money is spent, lines were written."""
+    if write_cost(run.tx, claim, report):
+        add_cost(run.tx, claim, report)
+    write_log_lines(run.tx, claim, report.logs)
+    return False
 
 
 def _owe_cleanup(run: LockedRun, stage: StageRow, claim: Claim, outcome: Outcome) -> None:
@@ -149,10 +164,7 @@ def _retry(engine: Engine, run: LockedRun, stage: StageRow, outcome: Retrying, c
         StageMove.RETRY,
         stage,
         available_at=run.now + outcome.delay_ms,
-        error_code=failure.code.value,
-        error_type=failure.type,
-        error_message=failure.message,
-        error_traceback=failure.traceback,
+        **failure.columns,
         **columns,
     )
     run.record(

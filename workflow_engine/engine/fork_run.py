@@ -69,7 +69,7 @@ def fork_run(
         if workflow.deadline is not None:
             fork.set(deadline_at=fork.now + to_milliseconds(workflow.deadline))
         fork.record(EventType.RUN_CREATED, forked_from=run_id, from_stage=from_stage)
-        fork.add_group(group, new_group(plan, group, priority=values["priority"], settings=engine.settings))
+        fork.add_group(group, new_group(plan, group, engine.settings))
         fork.save()
         return fork
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
+from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.leases import renew_leases
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class LeaseKeeper:
         try:
             kept = renew_leases(self._database, [item.lease for item in held], to_milliseconds(self._period))
         except Exception as error:  # noqa: BLE001 - the thread must outlive every outage
-            logger.warning("could not renew %d leases: %s", len(held), error)
+            logger.warning("could not renew %d leases: %s", len(held), summarize_any(error))
             kept = None
         for item in held:
             if kept is None:

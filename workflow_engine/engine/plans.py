@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from workflow_engine.settings import Settings
 
 
-def new_stage_runs(stages: Iterable[PlannedStage], *, priority: int, settings: Settings) -> list[NewStageRun]:
+def new_stage_runs(stages: Iterable[PlannedStage], settings: Settings) -> list[NewStageRun]:
     """Return the stage runs to insert for the planned stages."""
     return [
         NewStageRun(
@@ -27,15 +27,14 @@ def new_stage_runs(stages: Iterable[PlannedStage], *, priority: int, settings: S
             max_attempts=stage.max_attempts,
             max_crashes=stage.max_crashes,
             queue=stage.queue or settings.queue,
-            priority=priority,
             queue_timeout_ms=stage.queue_timeout_ms,
         )
         for stage in stages
     ]
 
 
-def new_group(plan: Plan, number: int, *, priority: int, settings: Settings) -> list[NewStageRun]:
+def new_group(plan: Plan, number: int, settings: Settings) -> list[NewStageRun]:
     """Return the stage runs of group ``number``; empty when the plan has no such group."""
     if number > len(plan.groups):
         return []
-    return new_stage_runs(plan.groups[number - 1], priority=priority, settings=settings)
+    return new_stage_runs(plan.groups[number - 1], settings)

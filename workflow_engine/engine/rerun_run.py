@@ -94,6 +94,7 @@ def _start_generation(engine: Engine, run: LockedRun, plan: Plan, group: int, on
         error_code=None,
         error_message=None,
         failed_stage_run_id=None,
+        started_at=None,
         deadline_at=None if deadline is None else run.now + to_milliseconds(deadline),
         paused_at=None,
         plan=plan.to_json(),
@@ -131,4 +132,4 @@ def input_group_of(live: Sequence[StageRow], group: int) -> int:
 
 
 def _add(engine: Engine, run: LockedRun, group: int, planned: Sequence[PlannedStage]) -> None:
-    run.add_group(group, new_stage_runs(planned, priority=run.row["priority"], settings=engine.settings))
+    run.add_group(group, new_stage_runs(planned, engine.settings))

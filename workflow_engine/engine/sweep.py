@@ -17,6 +17,7 @@ from workflow_engine.engine.prune import prune_some
 from workflow_engine.engine.reap import reap_expired
 from workflow_engine.engine.redispatch import redispatch_due
 from workflow_engine.store.cleanups import dispatch_cleanups
+from workflow_engine.store.database_errors import loggable, summarize_any
 from workflow_engine.store.overdue import begin_tick
 from workflow_engine.store.runs import database_now
 
@@ -99,8 +100,8 @@ def _run_step(report: SweepReport, name: str, step: Callable[[], int]) -> None:
     try:
         count = step()
     except Exception as error:
-        logger.exception("step %r of the sweep failed; the next sweep tries again", name)
-        report.errors[name] = repr(error)
+        logger.exception("step %r of the sweep failed; the next sweep tries again", name, exc_info=loggable(error))
+        report.errors[name] = summarize_any(error)
     else:
         if count:
             report.repaired[name] = count

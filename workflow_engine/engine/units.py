@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from workflow_engine.errors import RunNotFoundError
 from workflow_engine.lifecycle import StageStatus
+from workflow_engine.store.database_errors import loggable
 from workflow_engine.store.moves import LockedRun
 from workflow_engine.store.runs import database_now
 
@@ -96,7 +97,7 @@ def for_each(engine: Engine, items: Iterable[Item], act: Callable[[Item], object
         try:
             done += bool(act(item))
         except Exception as error:
-            logger.exception("%s failed", item)
+            logger.exception("%s failed", item, exc_info=loggable(error))
             failures.append(error)
             engine.database.read(database_now)
     if failures:
@@ -122,5 +123,5 @@ def wake_parent(engine: Engine, stage_run_id: str | None) -> None:
         return
     try:
         with_stage_run(engine, stage_run_id, wake)
-    except Exception:
-        logger.exception("could not wake stage run %s; its poll will find out", stage_run_id)
+    except Exception as error:
+        logger.exception("could not wake stage run %s; its poll will find out", stage_run_id, exc_info=loggable(error))

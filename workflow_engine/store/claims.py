@@ -68,7 +68,9 @@ def _may_be_claimed(tx: Connection, run: LockedRun, stage: StageRow) -> bool:
 
 
 def is_workflow_paused(tx: Connection, workflow_id: str) -> bool:
-    """Whether claims of that workflow's stage runs are held."""
+    """Whether claims of that workflow's stage runs are held; that stays so until the transaction ends."""
+    if tx.dialect.name == "postgresql":
+        return bool(tx.scalar(select(sa.func.workflow_is_paused(workflow_id))))
     return tx.scalar(select(controls.c.workflow_id).where(controls.c.workflow_id == workflow_id)) is not None
 
 
@@ -96,7 +98,7 @@ def _take_for_attempt(run: LockedRun, stage: StageRow, request: ClaimRequest) ->
     _open_attempt(run, stage, request, ClaimKind.EXECUTE, attempt)
     if run.status is RunStatus.PENDING:
         run.move(RunMove.START, EventType.RUN_STARTED, started_at=run.now)
-    elif run.row["started_at"] is None:  # it was cancelled before it started, and rerun
+    elif run.row["started_at"] is None:  # the first claim of a rerun
         run.set(started_at=run.now)
     run.record(EventType.STAGE_STARTED, stage.stage_id, attempt=attempt)
 

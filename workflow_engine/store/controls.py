@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.lifecycle import LIVE_RUN
@@ -14,9 +14,14 @@ from workflow_engine.store.tables import controls, runs
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+#: The lock that ``workflow_is_paused`` shares among claims.
+_WAIT_FOR_CLAIMS = text("SELECT pg_advisory_xact_lock(hashtextextended('workflow_engine pause ' || :workflow_id, 0))")
+
 
 def pause(tx: Connection, workflow_id: str) -> None:
-    """Hold the claims of the workflow's stage runs."""
+    """Hold the claims of the workflow's stage runs; waits for the claims that are under way."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(_WAIT_FOR_CLAIMS, {"workflow_id": workflow_id})
     dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
     tx.execute(dialect.insert(controls).values(workflow_id=workflow_id, paused_at=now()).on_conflict_do_nothing())
 

@@ -22,6 +22,7 @@ from sqlalchemy.pool import StaticPool
 
 from workflow_engine.clock import SystemClock
 from workflow_engine.errors import ConfigurationError, DatabaseUnavailableError
+from workflow_engine.store.database_errors import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,7 +159,7 @@ class Database:
                     raise
                 if tries == _MAX_TRIES:
                     raise DatabaseUnavailableError(
-                        f"The database {self.safe_url} does not answer: {error.orig}"
+                        f"The database {self.safe_url} does not answer: {summarize(error)}"
                     ) from error
                 self.clock.sleep(timedelta(seconds=random.uniform(0.5, 1.0) * min(0.05 * 2**tries, 2.0)))  # noqa: S311 - jitter
         raise AssertionError("unreachable")
@@ -170,6 +171,7 @@ class Database:
             max_overflow=20,
             pool_timeout=30,
             pool_recycle=1800,
+            hide_parameters=True,
             connect_args={
                 "connect_timeout": 5,
                 "application_name": f"workflow_engine:{os.getpid()}",
@@ -184,7 +186,8 @@ class Database:
 
     def _sqlite_engine(self) -> Engine:
         options: dict[str, Any] = {"poolclass": StaticPool} if self._in_memory else {}
-        engine = sa.create_engine(self.url, connect_args={"check_same_thread": False, "timeout": 30}, **options)
+        arguments = {"check_same_thread": False, "timeout": 30}
+        engine = sa.create_engine(self.url, connect_args=arguments, hide_parameters=True, **options)
         event.listen(engine, "connect", self._prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

@@ -37,6 +37,9 @@ Transaction = sa.Connection
 
 _STAGE_COLUMNS = [stages.c[field.name] for field in dataclass_fields(StageRow)]
 _FREE = {"lease_id": None, "lease_until": None}
+#: A stage run that ended well shows no error; its attempts keep theirs.
+_ENDED_WELL = (StageStatus.COMPLETED, StageStatus.SKIPPED)
+_NO_ERROR = {"error_code": None, "error_type": None, "error_message": None, "error_traceback": None}
 #: What a fork takes over of the stage runs whose outputs it shares.
 _SHARED_COLUMNS = (
     "stage_id", "stage_name", "stage_number", "execution_group", "input_group", "dependencies", "status",
@@ -194,6 +197,8 @@ class LockedRun:
             return False
         if move.target.is_terminal:
             values = {"completed_at": self.now, "next_poll_at": None, **values}
+        if move.target in _ENDED_WELL:
+            values = {**_NO_ERROR, **values}
         if move.target is not StageStatus.RUNNING:
             values = {**_FREE, **values}
         done = self.tx.execute(
@@ -225,18 +230,22 @@ class LockedRun:
         self, stage_run_id: str, fence: int, outcome: AttemptOutcome, failure: StageFailure | None = None
     ) -> None:
         """Record how the claim with that fence ended, unless that is recorded already."""
-        error = (
-            {"error_code": failure.code.value, "error_type": failure.type, "error_message": failure.message}
-            if failure
-            else {}
-        )
+        error = failure.columns if failure else {}
         self.tx.execute(
             update(attempts)
             .where(attempts.c.stage_run_id == stage_run_id, attempts.c.fence == fence, attempts.c.outcome.is_(None))
             .values(outcome=outcome.value, ended_at=self.now, **error)
         )
 
-    def record_push(self, stage: StageRow, outcome: AttemptOutcome, *, actor: str, nonce: str) -> None:
+    def record_push(
+        self,
+        stage: StageRow,
+        outcome: AttemptOutcome,
+        *,
+        actor: str,
+        nonce: str,
+        failure: StageFailure | None = None,
+    ) -> None:
         """Record that somebody outside reported the outcome: an attempt of no length, with the next fence."""
         self.tx.execute(
             attempts.insert().values(
@@ -249,6 +258,7 @@ class LockedRun:
                 started_at=self.now,
                 ended_at=self.now,
                 outcome=outcome.value,
+                **(failure.columns if failure else {}),
             )
         )
 
@@ -260,7 +270,7 @@ class LockedRun:
         self.set(current_group=number, remaining=len(new), failed=0)
         available_at = max(self.now, start_after or self.now)
         self.tx.execute(stages.insert(), [self._new_stage_run(stage, available_at) for stage in new])
-        hints = [Hint(stage.id, 1, self.id, stage.stage_id, stage.queue, stage.priority) for stage in new]
+        hints = [Hint(stage.id, 1, self.id, stage.stage_id, stage.queue, self.row["priority"]) for stage in new]
         if available_at == self.now:
             self.hints.extend(hints)
         else:
@@ -290,8 +300,8 @@ class LockedRun:
             "max_attempts": stage.max_attempts,
             "max_crashes": stage.max_crashes,
             "queue": stage.queue,
-            "priority": stage.priority,
-            "dispatch_priority": stage.priority,
+            "priority": self.row["priority"],
+            "dispatch_priority": self.row["priority"],
             "available_at": available_at,
             "dispatched_at": self.now,
             "queue_timeout_at": None if timeout is None else available_at + timeout,

@@ -7,6 +7,20 @@ They do what ``claims`` and ``LockedRun`` do in several, row for row; the contra
 - ``s`` is the guarded move of the stage run; everything else hangs on its row, so a guard that fails writes nothing.
 - The barrier is the counter ``remaining`` of the locked row. Counting members instead would use the snapshot from
   before the wait and lose the last member's advance without any error.
+
+**What a statement that waits for a lock may read.** Everything but the columns of the row that it locked is of the
+snapshot from before the wait: other tables, sub-selects, EXISTS, and the updated table's own alias, too. PostgreSQL
+checks the constraints of the row that it makes from that old version before it notices that the row has changed. So:
+
+- An UPDATE of the run takes every value from ``r``, and sets every column that a CHECK constraint joins with one that
+  it sets. ``w`` serves to find the row.
+- An UPDATE of the stage run reads its own alias for columns that no constraint knows; the constants that it sets
+  satisfy every constraint whatever the other columns hold.
+- What another table tells is asked after the lock, by a VOLATILE function in ``t`` (``workflow_is_paused``), or by a
+  second statement.
+- The claim's sub-select of outputs is the exception. It reads rows that cannot change while the stage run is PENDING
+  and live: its group exists because the groups before it had ended, and their stage runs are superseded by a rerun
+  only, which wants an ended run, that is one without a stage run to claim.
 """
 
 from __future__ import annotations
@@ -29,12 +43,13 @@ if TYPE_CHECKING:
 
 _CLAIM = text("""
 WITH r AS MATERIALIZED (
-  SELECT id, workflow_id, status, generation, event_sequence, failed, plan, config, metadata, input, parent_stage_run_id
+  SELECT id, workflow_id, status, generation, event_sequence, failed, plan, config, metadata, input, parent_stage_run_id,
+         started_at
   FROM workflow_runs
   WHERE id = (SELECT run_id FROM workflow_stages WHERE id = :stage_run_id)
     AND status IN ('PENDING', 'RUNNING') AND paused_at IS NULL
   FOR UPDATE
-), t AS MATERIALIZED (SELECT workflow_now() AS now FROM r
+), t AS MATERIALIZED (SELECT workflow_now() AS now FROM r WHERE NOT workflow_is_paused(r.workflow_id)
 ), s AS (
   UPDATE workflow_stages s
   SET status = 'RUNNING', attempt = s.attempt + 1, fence = s.fence + 1, lease_id = :nonce,
@@ -45,14 +60,13 @@ WITH r AS MATERIALIZED (
   FROM r, t
   WHERE s.id = :stage_run_id AND s.run_id = r.id AND s.status = 'PENDING' AND s.superseded_by IS NULL
     AND s.available_at <= t.now
-    AND NOT EXISTS (SELECT 1 FROM workflow_controls c WHERE c.workflow_id = r.workflow_id)
   RETURNING s.*
 ), a AS (
   INSERT INTO workflow_attempts (stage_run_id, fence, kind, attempt, lease_id, worker_id, started_at)
   SELECT s.id, s.fence, 'EXECUTE', s.attempt, s.lease_id, s.worker_id, s.claimed_at FROM s
 ), u AS (
   UPDATE workflow_runs w
-  SET status = 'RUNNING', started_at = coalesce(w.started_at, t.now),
+  SET status = 'RUNNING', started_at = coalesce(r.started_at, t.now),
       event_sequence = r.event_sequence + CASE WHEN r.status = 'PENDING' THEN 2 ELSE 1 END
   FROM r, s, t WHERE w.id = r.id
 ), e AS (
@@ -80,14 +94,16 @@ FROM s, r
 
 _COMPLETE = text("""
 WITH r AS MATERIALIZED (
-  SELECT id, generation, current_group, remaining, failed, event_sequence
+  SELECT id, generation, status, priority, current_group, input_group, output_group, remaining, failed, event_sequence,
+         error_code
   FROM workflow_runs WHERE id = :run_id AND status = 'RUNNING' FOR UPDATE
 ), t AS MATERIALIZED (SELECT workflow_now() AS now FROM r
 ), s AS (
   UPDATE workflow_stages s
   SET status = 'COMPLETED', output_id = :output_id, lease_id = NULL, lease_until = NULL, next_poll_at = NULL,
       completed_at = t.now, cost_nanos = s.cost_nanos + :cost_nanos, tokens = s.tokens + :tokens,
-      metrics = coalesce(:metrics, s.metrics), mismatch_since = NULL
+      metrics = coalesce(:metrics, s.metrics), mismatch_since = NULL,
+      error_code = NULL, error_type = NULL, error_message = NULL, error_traceback = NULL
   FROM r, t
   WHERE s.id = :stage_run_id AND s.fence = :fence AND s.lease_id IS NOT NULL AND s.status IN ('RUNNING', 'SUSPENDED')
     AND s.superseded_by IS NULL
@@ -101,16 +117,17 @@ WITH r AS MATERIALIZED (
          r.remaining = 1 AND r.failed = 0 AND :next_count > 0 AS advances
   FROM r, s
 ), a AS (
-  UPDATE workflow_attempts a SET ended_at = t.now, outcome = 'COMPLETED'
+  UPDATE workflow_attempts a
+  SET ended_at = t.now, outcome = 'COMPLETED', cost_nanos = :attempt_cost_nanos, tokens = :attempt_tokens
   FROM s, t WHERE a.stage_run_id = s.id AND a.fence = :fence AND a.outcome IS NULL
 ), u AS (
   UPDATE workflow_runs w
   SET remaining = CASE WHEN x.advances THEN :next_count ELSE r.remaining - 1 END,
       current_group = CASE WHEN x.advances THEN r.current_group + 1 ELSE r.current_group END,
-      input_group = CASE WHEN x.advances THEN r.current_group ELSE w.input_group END,
-      output_group = CASE WHEN x.completes THEN r.current_group ELSE w.output_group END,
-      status = CASE WHEN x.completes THEN 'COMPLETED' WHEN x.fails THEN 'FAILED' ELSE w.status END,
-      completed_at = CASE WHEN x.completes OR x.fails THEN t.now END,
+      input_group = CASE WHEN x.advances THEN r.current_group ELSE r.input_group END,
+      output_group = CASE WHEN x.completes THEN r.current_group ELSE r.output_group END,
+      status = CASE WHEN x.completes THEN 'COMPLETED' WHEN x.fails THEN 'FAILED' ELSE r.status END,
+      completed_at = CASE WHEN x.completes OR x.fails THEN t.now END, error_code = r.error_code,
       event_sequence = r.event_sequence + CASE WHEN x.completes OR x.fails THEN 2 ELSE 1 END
   FROM r, x, t WHERE w.id = r.id
   RETURNING w.status
@@ -126,10 +143,10 @@ WITH r AS MATERIALIZED (
     dependencies, generation, status, max_attempts, max_crashes, queue, priority, dispatch_priority, available_at,
     dispatched_at, queue_timeout_at, created_at)
   SELECT i.id, r.id, i.stage_id, i.stage_name, i.stage_number, r.current_group + 1, r.current_group,
-    i.dependencies, r.generation, 'PENDING', i.max_attempts, i.max_crashes, i.queue, i.priority, i.priority, t.now,
+    i.dependencies, r.generation, 'PENDING', i.max_attempts, i.max_crashes, i.queue, r.priority, r.priority, t.now,
     t.now, t.now + i.queue_timeout_ms, t.now
   FROM r, x, t, json_to_recordset(CAST(:next_stages AS json)) AS i(id text, stage_id text, stage_name text,
-    stage_number int, dependencies text, max_attempts int, max_crashes int, queue text, priority int,
+    stage_number int, dependencies text, max_attempts int, max_crashes int, queue text,
     queue_timeout_ms bigint)
   WHERE x.advances
 ), l AS (
@@ -139,7 +156,7 @@ WITH r AS MATERIALIZED (
     created_at bigint)
   ON CONFLICT DO NOTHING
 )
-SELECT x.advances, u.status AS run_status FROM x, u
+SELECT x.advances, u.status AS run_status, r.priority FROM r, x, u
 """)
 
 
@@ -198,6 +215,8 @@ def complete(connection: Connection, completion: Completion) -> Advanced | None:
             "payload": completion.payload,
             "cost_nanos": report.cost_nanos,
             "tokens": report.tokens,
+            "attempt_cost_nanos": report.cost_nanos if report.has_cost else None,
+            "attempt_tokens": report.tokens if report.has_cost else None,
             "metrics": report.metrics,
             "next_count": len(completion.next_stages),
             "next_stages": json.dumps([_next_stage(stage) for stage in completion.next_stages]),
@@ -218,7 +237,7 @@ def complete(connection: Connection, completion: Completion) -> Advanced | None:
     if row is None:
         return None
     hints = tuple(
-        Hint(stage.id, 1, completion.run_id, stage.stage_id, stage.queue, stage.priority)
+        Hint(stage.id, 1, completion.run_id, stage.stage_id, stage.queue, row.priority)
         for stage in (completion.next_stages if row.advances else ())
     )
     return Advanced(hints, RunStatus(row.run_status))
@@ -234,6 +253,5 @@ def _next_stage(stage: NewStageRun) -> dict[str, object]:
         "max_attempts": stage.max_attempts,
         "max_crashes": stage.max_crashes,
         "queue": stage.queue,
-        "priority": stage.priority,
         "queue_timeout_ms": stage.queue_timeout_ms,
     }

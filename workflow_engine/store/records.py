@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +58,16 @@ class StageFailure:
     type: str
     message: str
     traceback: str = ""
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The error columns of a stage run or an attempt."""
+        return {
+            "error_code": self.code.value,
+            "error_type": self.type,
+            "error_message": self.message,
+            "error_traceback": self.traceback,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +193,7 @@ class StageRow:
 
 @dataclass(frozen=True, slots=True)
 class NewStageRun:
-    """A stage run to insert, PENDING."""
+    """A stage run to insert, PENDING; its priority is its run's."""
 
     id: str
     stage_id: str
@@ -194,7 +204,6 @@ class NewStageRun:
     max_attempts: int
     max_crashes: int
     queue: str
-    priority: int
     queue_timeout_ms: int | None = None
 
 
@@ -226,6 +235,11 @@ class Report:
     metrics: str | None = None
     logs: tuple[LogLine, ...] = ()
     annotations: tuple[NewAnnotation, ...] = ()
+
+    @property
+    def has_cost(self) -> bool:
+        """Whether the attempt reported money or tokens."""
+        return bool(self.cost_nanos or self.tokens)
 
 
 @dataclass(frozen=True, slots=True)

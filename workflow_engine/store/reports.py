@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.ids import new_id
-from workflow_engine.store.tables import logs, run_annotations, stages
+from workflow_engine.store.tables import attempts, logs, run_annotations, stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,25 @@ def report_columns(report: Report) -> dict[str, Any]:
     if report.metrics is not None:
         values["metrics"] = report.metrics
     return values
+
+
+def write_cost(tx: Connection, claim: Claim, report: Report) -> bool:
+    """Note on the attempt what it cost; False when it cost nothing, or that is noted already."""
+    if not report.has_cost:
+        return False
+    is_new = (attempts.c.cost_nanos.is_(None), attempts.c.tokens.is_(None))
+    noted = tx.execute(
+        update(attempts)
+        .where(attempts.c.stage_run_id == claim.stage_run_id, attempts.c.fence == claim.fence, *is_new)
+        .values(cost_nanos=report.cost_nanos, tokens=report.tokens)
+    )
+    return noted.rowcount == 1
+
+
+def add_cost(tx: Connection, claim: Claim, report: Report) -> None:
+    """Add what an attempt cost to its stage run, where no outcome of the attempt's does."""
+    sums = {"cost_nanos": stages.c.cost_nanos + report.cost_nanos, "tokens": stages.c.tokens + report.tokens}
+    tx.execute(update(stages).where(stages.c.id == claim.stage_run_id).values(**sums))
 
 
 def write_log_lines(tx: Connection, claim: Claim, lines: Sequence[LogLine]) -> None:

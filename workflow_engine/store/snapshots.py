@@ -54,12 +54,13 @@ class RunSnapshot:
     forked_from: str | None
     deadline_at: datetime | None
     created_at: datetime
+    #: Of the present generation, as ``completed_at``: its first claim. Events tell of the generations before.
     started_at: datetime | None
     completed_at: datetime | None
 
     @property
     def duration(self) -> timedelta | None:
-        """From start to end; None until it has ended, and for a run that ended before it started."""
+        """From start to end of the present generation; None until it has ended, and where it ended before it started."""
         return _between(self.started_at, self.completed_at)
 
 
@@ -118,6 +119,7 @@ class StageSnapshot:
     cost: Decimal
     tokens: int
     metrics: Mapping[str, Any]
+    #: What it failed with, or what its last attempt did while it waits for the next; None once it ended well.
     error: ErrorInfo | None
     created_at: datetime
     started_at: datetime | None
@@ -142,6 +144,10 @@ class AttemptSnapshot:
     ended_at: datetime | None
     #: None while it is under way.
     outcome: AttemptOutcome | None
+    #: What it reported, its result accepted or not; counted in its stage run's sum.
+    cost: Decimal
+    tokens: int
+    #: What it failed with, also where a later attempt completed the stage.
     error: ErrorInfo | None
 
     @property

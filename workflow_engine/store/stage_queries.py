@@ -78,7 +78,7 @@ def _stage_snapshot(row: RowMapping) -> StageSnapshot:
         cost=nanos_to_cost(row["cost_nanos"]),
         tokens=row["tokens"],
         metrics=decode_json(row["metrics"]),
-        error=_error(row, row["error_traceback"]),
+        error=_error(row),
         created_at=ms_to_instant(row["created_at"]),
         started_at=optional_instant(row["started_at"]),
         completed_at=optional_instant(row["completed_at"]),
@@ -95,11 +95,13 @@ def _attempt_snapshot(row: RowMapping) -> AttemptSnapshot:
         started_at=ms_to_instant(row["started_at"]),
         ended_at=optional_instant(row["ended_at"]),
         outcome=None if row["outcome"] is None else AttemptOutcome(row["outcome"]),
+        cost=nanos_to_cost(row["cost_nanos"] or 0),
+        tokens=row["tokens"] or 0,
         error=_error(row),
     )
 
 
-def _error(row: RowMapping, traceback: str | None = None) -> ErrorInfo | None:
+def _error(row: RowMapping) -> ErrorInfo | None:
     if row["error_code"] is None:
         return None
-    return ErrorInfo(row["error_code"], row["error_type"], row["error_message"] or "", traceback)
+    return ErrorInfo(row["error_code"], row["error_type"], row["error_message"] or "", row["error_traceback"])

@@ -12,6 +12,7 @@ from celery.worker.request import Request
 
 from workflow_engine import engine as commands
 from workflow_engine.engine import worker_id_prefix
+from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.worker.installation import get_installation
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def give_back(installation: Installation, pid: int) -> None:
         with installation.engines.visit() as engine:
             count = command(engine, worker_id_prefix(pid))
     except Exception as error:  # noqa: BLE001 - an optimisation: the leases run out anyway
-        logger.warning("process %d ended; its stages wait until their leases run out (%s)", pid, error)
+        logger.warning("process %d ended; its stages wait until their leases run out (%s)", pid, summarize_any(error))
     else:
         if count:
             logger.warning("process %d ended: gave %d stage runs back", pid, count)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workflow_engine import engine as commands
 from workflow_engine.errors import DatabaseUnavailableError
+from workflow_engine.store.database_errors import loggable
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ def perform_stage(installation: Installation, stage_run_id: str, dispatch_number
     """Execute what a hint names and return one word about it."""
     try:
         engine = installation.engines.get()
-    except BaseException:
-        logger.exception("stage run %s: the engine cannot be built; the sweep will send it again", stage_run_id)
+    except BaseException as error:
+        logger.exception(
+            "stage run %s: the engine cannot be built; the sweep will send it again",
+            stage_run_id,
+            exc_info=loggable(error),
+        )
         return ERROR
     try:
         return commands.execute_stage(engine, stage_run_id, dispatch_number).result
@@ -65,8 +70,10 @@ def perform_stage(installation: Installation, stage_run_id: str, dispatch_number
             "stage run %s: the database is unavailable (%s); the sweep will send it again", stage_run_id, error
         )
         engine.clock.sleep(DATABASE_PAUSE)
-    except BaseException:  # a MemoryError that reaches Celery ends the worker's main process
-        logger.exception("stage run %s: the engine failed; its lease will run out", stage_run_id)
+    except BaseException as error:  # a MemoryError that reaches Celery ends the worker's main process
+        logger.exception(
+            "stage run %s: the engine failed; its lease will run out", stage_run_id, exc_info=loggable(error)
+        )
     return ERROR
 
 
@@ -75,7 +82,7 @@ def perform_sweep(installation: Installation) -> str:
     try:
         with installation.engines.visit() as engine:
             report = commands.sweep(engine)
-    except BaseException:  # as above; the next tick tries again
-        logger.exception("the sweep failed; the next tick tries again")
+    except BaseException as error:  # as above; the next tick tries again
+        logger.exception("the sweep failed; the next tick tries again", exc_info=loggable(error))
         return ERROR
     return "skipped" if report.skipped else "swept"

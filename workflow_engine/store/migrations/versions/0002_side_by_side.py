@@ -14,9 +14,13 @@ depends_on = None
 expands_only = True
 
 #: VOLATILE, so that a statement which waited for a lock asks what is true after the wait, not in its snapshot.
+#: Claims share a lock until their commit; a pause takes it alone, so that none is under way once it is durable.
 _IS_PAUSED = """
 CREATE FUNCTION workflow_is_paused(id text) RETURNS boolean LANGUAGE plpgsql VOLATILE
-AS 'BEGIN RETURN EXISTS (SELECT 1 FROM workflow_controls c WHERE c.workflow_id = id); END'
+AS 'BEGIN
+  PERFORM pg_advisory_xact_lock_shared(hashtextextended(''workflow_engine pause '' || id, 0));
+  RETURN EXISTS (SELECT 1 FROM workflow_controls c WHERE c.workflow_id = id);
+END'
 """
 
 
