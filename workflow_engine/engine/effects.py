@@ -18,7 +18,7 @@ from workflow_engine.store import artifacts
 from workflow_engine.store.claims import read_outputs
 from workflow_engine.store.leases import is_held
 from workflow_engine.store.records import LogLine, NewAnnotation, Report
-from workflow_engine.store.reports import write_log_lines
+from workflow_engine.store.reports import flush_log_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,7 @@ class Effects:
                 return
             lines, self._lines = self._lines, []
         try:
-            self._engine.database.transact(lambda tx: write_log_lines(tx, self._claim, lines))
+            self._engine.database.transact(lambda tx: flush_log_lines(tx, self._claim, lines))
             self._flush_at = _LOG_BATCH
         except DatabaseUnavailableError:
             # A short outage is no reason to fail: they are written with the next batch, or with the outcome.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import literal, select
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.clock import instant_to_ms, ms_to_instant
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import Select
 
 _annotations = metadata.tables["workflow_annotations"]
-
-_COLUMNS = ("id", "run_id", "key", "value", "actor", "idempotency_key", "generation", "created_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +55,25 @@ def add_annotation(
         RunNotFoundError: There is no such run.
         IdempotencyConflictError: The idempotency key was used on this run for another annotation.
     """
-    given = map(literal, (key, value, actor, idempotency_key))
-    source = select(literal(annotation_id), runs.c.id, *given, runs.c.generation, now()).where(runs.c.id == run_id)
+    # Locked first: the run must not be deleted, or rerun, between the question and the insertion.
+    generation = tx.scalar(
+        select(runs.c.generation).where(runs.c.id == run_id).with_for_update(read=True, key_share=True)
+    )
+    if generation is None:
+        raise RunNotFoundError(run_id)
+    row = {"id": annotation_id, "run_id": run_id, "key": key, "value": value, "actor": actor}
     insert = postgresql.insert(_annotations) if tx.dialect.name == "postgresql" else sqlite.insert(_annotations)
-    tx.execute(insert.from_select(_COLUMNS, source).on_conflict_do_nothing())
+    insert = insert.values(row | {"idempotency_key": idempotency_key, "generation": generation, "created_at": now()})
+    tx.execute(insert.on_conflict_do_nothing())
     same = _annotations.c.id == annotation_id
     if idempotency_key is not None:
         same = (_annotations.c.run_id == run_id) & (_annotations.c.idempotency_key == idempotency_key)
-    row = tx.execute(select(_annotations).where(same)).mappings().first()
-    if row is None:
-        raise RunNotFoundError(run_id)
-    if (row["key"], row["value"], row["actor"]) != (key, value, actor):
+    found = tx.execute(select(_annotations).where(same)).mappings().one()
+    if (found["key"], found["value"], found["actor"]) != (key, value, actor):
         raise IdempotencyConflictError(
-            f"The idempotency key {idempotency_key!r} was used on run {run_id} for another annotation, {row['key']!r}"
+            f"The idempotency key {idempotency_key!r} was used on run {run_id} for another annotation, {found['key']!r}"
         )
-    return _annotation_entry(row)
+    return _annotation_entry(found)
 
 
 def list_annotations(tx: Connection, run_id: str, wanted: AnnotationFilter) -> list[AnnotationEntry]:

@@ -62,15 +62,16 @@ def append_log(tx: Connection, run_id: str, stage_id: str, *, level: str, messag
     ``fields`` is the JSON text of an object.
     """
     insert = postgresql.insert(logs) if tx.dialect.name == "postgresql" else sqlite.insert(logs)
-    statement = insert.from_select(_COLUMNS, _next_line(run_id, stage_id, (level, message, fields)))
-    while tx.execute(statement.on_conflict_do_nothing()).rowcount != 1:
-        if tx.scalar(_live_stage_run(run_id, stage_id)) is None:
-            return False
+    find = _live_stage_run(run_id, stage_id).with_for_update(read=True, key_share=True)  # so that it is not deleted
+    while (stage_run_id := tx.scalar(find)) is not None:
+        statement = insert.from_select(_COLUMNS, _next_line(stage_run_id, (level, message, fields)))
+        if tx.execute(statement.on_conflict_do_nothing()).rowcount == 1:
+            return True
         # Somebody else took the line number in between: ask for the next one.
-    return True
+    return False
 
 
-def _next_line(run_id: str, stage_id: str, texts: tuple[str, str, str]) -> Select[Any]:
+def _next_line(stage_run_id: str, texts: tuple[str, str, str]) -> Select[Any]:
     last = select(func.max(logs.c.line)).where(logs.c.stage_run_id == stages.c.id, logs.c.fence == OUTSIDE)
     line = func.coalesce(last.scalar_subquery(), 0) + 1
     return select(
@@ -82,10 +83,10 @@ def _next_line(run_id: str, stage_id: str, texts: tuple[str, str, str]) -> Selec
         stages.c.attempt,
         *map(literal, texts),
         now(),
-    ).where(stages.c.id == _live_stage_run(run_id, stage_id).scalar_subquery())
+    ).where(stages.c.id == stage_run_id)
 
 
-def _live_stage_run(run_id: str, stage_id: str) -> Select[tuple[str]]:
+def _live_stage_run(run_id: str, stage_id: str) -> Select[str]:
     return select(stages.c.id).where(
         stages.c.run_id == run_id, stages.c.stage_id == stage_id, stages.c.superseded_by.is_(None)
     )

@@ -87,8 +87,8 @@ def begin_tick(tx: Connection, name: str, *, interval_ms: int, lease_ms: int) ->
 
     What was noted before the database's clock was put back must not hold up the sweep until it is that late again.
     """
-    present = int(tx.scalar(select(now())) or 0)
     row = tx.execute(select(ticks).where(ticks.c.name == name).with_for_update()).first()
+    present = int(tx.scalar(select(now())) or 0)  # after the lock: what was noted meanwhile is not in the future
     if row is None:
         dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
         first = dialect.insert(ticks).values(name=name, last_at=present, reap_after=0).on_conflict_do_nothing()

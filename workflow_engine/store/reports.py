@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.ids import new_id
@@ -75,6 +75,13 @@ def write_log_lines(tx: Connection, claim: Claim, lines: Sequence[LogLine]) -> N
             for line in lines
         ],
     )
+
+
+def flush_log_lines(tx: Connection, claim: Claim, lines: Sequence[LogLine]) -> None:
+    """Insert log lines of an attempt that is under way; nothing where its run was cancelled, and deleted since."""
+    is_there = select(stages.c.id).where(stages.c.id == claim.stage_run_id)
+    if tx.scalar(is_there.with_for_update(read=True, key_share=True)) is not None:
+        write_log_lines(tx, claim, lines)
 
 
 def write_annotations(tx: Connection, claim: Claim, report: Report, instant: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import and_, delete, exists, func, or_, select
 
 from workflow_engine.lifecycle import LIVE_RUN
 from workflow_engine.store.tables import outputs, runs, stages
@@ -29,7 +29,9 @@ def prune_batch(tx: Connection, status: RunStatus, ended_before: int, limit: int
     An output lives as long as the run that produced it or a fork that shares it.
     """
     batch = select(runs.c.id).where(*_is_prunable([status], ended_before)).order_by(runs.c.completed_at).limit(limit)
-    run_ids = list(tx.scalars(batch.with_for_update(skip_locked=True)))
+    locked = list(tx.scalars(batch.with_for_update(skip_locked=True)))
+    # Asked again under the locks: the first answer is of the moment before they were taken.
+    run_ids = list(tx.scalars(select(runs.c.id).where(runs.c.id.in_(locked), *_is_prunable([status], ended_before))))
     if not run_ids:
         return 0
     in_batch = stages.c.run_id.in_(run_ids)
@@ -37,6 +39,9 @@ def prune_batch(tx: Connection, status: RunStatus, ended_before: int, limit: int
     tx.execute(delete(runs).where(runs.c.id.in_(run_ids)))
     has_fork = exists().where(stages.c.output_id == outputs.c.id, stages.c.shared_from.is_not(None))
     has_run = exists().where(runs.c.id == outputs.c.run_id)
+    # Of the runs that share an output the last one deletes it; locked, so that of two at once one is the last.
+    is_shared = or_(outputs.c.id.in_(shared), and_(outputs.c.run_id.in_(run_ids), has_fork))
+    tx.execute(select(outputs.c.id).where(is_shared).order_by(outputs.c.id).with_for_update())
     tx.execute(delete(outputs).where(outputs.c.run_id.in_(run_ids), ~has_fork))
     tx.execute(delete(outputs).where(outputs.c.id.in_(shared), ~has_fork, ~has_run))
     return len(run_ids)
