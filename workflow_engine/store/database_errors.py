@@ -38,12 +38,14 @@ def hide_database_texts(text: str, error: BaseException) -> str:
 
     That covers errors that the database error caused, and whose own message repeats it.
     """
-    for found in _database_errors(error):
-        for message in sorted(_messages(found), key=len, reverse=True):
-            # A traceback indents the lines of exceptions that belong to a group.
-            pattern = r"\n[ |]*".join(map(re.escape, message.splitlines()))
-            text = re.sub(pattern, summarize(found).replace("\\", r"\\"), text)
-    return text
+    summaries = {message: summarize(found) for found in _database_errors(error) for message in _messages(found)}
+    if not summaries:
+        return text
+    messages = sorted(summaries, key=len, reverse=True)  # a message may be part of another
+    # A traceback indents the lines of exceptions that belong to a group.
+    patterns = (r"\n[ |]*".join(map(re.escape, message.splitlines())) for message in messages)
+    whole = "|".join(f"({pattern})" for pattern in patterns)
+    return re.sub(whole, lambda match: summaries[messages[(match.lastindex or 1) - 1]], text)
 
 
 def summarize_any(error: BaseException) -> str:

@@ -17,9 +17,8 @@ from workflow_engine.definition import (
     define_async_batch_stage,
     define_stage,
 )
-from workflow_engine.engine import finish, reap_worker, release_worker, sweep
+from workflow_engine.engine import reap_worker, release_worker, sweep
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store import moves_postgres
 from workflow_engine.store.database import Database
 from workflow_engine.store.overdue import begin_tick
 from workflow_engine.store.records import AttemptOutcome
@@ -330,21 +329,3 @@ def test_a_registry_that_raises_is_a_worker_that_does_not_fit(start: Start) -> N
     tester.run_to_end(run)
 
     assert (performed.result, run.output()) == ("mismatched", 1)
-
-
-def test_an_outcome_that_cannot_be_recorded_fails_the_stage(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    def body(_: Any) -> int:
-        monkeypatch.setattr(finish, "complete_stage_run", refuse)
-        monkeypatch.setattr(moves_postgres, "complete", refuse)
-        return 1
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ValueError("the column cannot hold it")
-
-    workflow = chain(step("a", body))
-    tester = start(workflow)
-    run = tester.create_run(workflow, 1)
-
-    performed = tester.deliver()
-
-    assert (performed.result, stage_of(run).error.message) == ("failed", "the column cannot hold it")
