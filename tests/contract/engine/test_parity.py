@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
@@ -21,11 +22,13 @@ from workflow_engine.definition import (
 )
 from workflow_engine.engine import finish
 from workflow_engine.store import moves_postgres
+from workflow_engine.store.tables import runs
 from workflow_engine.testing.kit import WorkflowTester
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from workflow_engine.store.records import Hint
     from workflow_engine.testing.services import PostgresServer
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -77,6 +80,13 @@ def play_cancelled_before_it_started_then_rerun(tester: WorkflowTester, workflow
     run = tester.create_run(workflow, 1)
     tester.cancel(run.id)
     tester.rerun(run.id, from_stage="a")
+    tester.run_until_idle()
+
+
+def play_with_another_priority_meanwhile(tester: WorkflowTester, workflow: Any) -> None:
+    run = tester.create_run(workflow, 1, priority=3)
+    raised = runs.update().where(runs.c.id == run.id).values(priority=8)
+    tester.database.transact(lambda tx: tx.execute(raised))
     tester.run_until_idle()
 
 
@@ -169,6 +179,10 @@ SCENARIOS: dict[str, tuple[Any, Callable[[WorkflowTester, Any], None]]] = {
     ),
     "rerun": (chain(step("a", talk), step("b", talk), step("c", talk)), play_rerun),
     "cancelled before it started, then rerun": (chain(step("a", talk)), play_cancelled_before_it_started_then_rerun),
+    "another priority meanwhile": (
+        chain(step("a", talk), (step("b", talk), step("c", talk)), step("d", sum_up, takes=GroupOutput)),
+        play_with_another_priority_meanwhile,
+    ),
     "late and doubled messages": (chain(step("a", talk), step("b", talk)), play_late_and_doubled_messages),
 }  # fmt: skip
 
@@ -185,8 +199,19 @@ def play(url: str, name: str) -> dict[str, list[dict[str, Any]]]:
     workflow, act = SCENARIOS[name]
     with WorkflowTester(workflow, database_url=url, check=True) as tester:
         NESTED.tester = tester
-        act(tester, workflow)
-        return dump(tester)
+        sent: list[dict[str, Any]] = []
+        dispatch = tester.messages.dispatch
+
+        def note(hints: Sequence[Hint]) -> None:
+            sent.extend(
+                {"stage": hint.stage_id, "n": hint.dispatch_number, "queue": hint.queue, "priority": hint.priority}
+                for hint in hints
+            )
+            dispatch(hints)
+
+        with patch.object(tester.messages, "dispatch", note):
+            act(tester, workflow)
+        return dump(tester) | {"messages": sent}
 
 
 def dump(tester: WorkflowTester) -> dict[str, list[dict[str, Any]]]:
