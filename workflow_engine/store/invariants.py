@@ -108,6 +108,14 @@ INVARIANTS: dict[str, str] = {
                 AND s.superseded_by IS NULL AND s.execution_group = r.current_group AND s.status IN {_ACTIVE})
            OR r.failed <> (SELECT count(*) FROM workflow_stages s WHERE s.run_id = r.id
                 AND s.superseded_by IS NULL AND s.execution_group = r.current_group AND s.status = 'FAILED')""",
+    "21 the output of each live COMPLETED stage run exists, where it is shared, too": """
+        SELECT s.id FROM workflow_stages s
+        WHERE s.status = 'COMPLETED' AND s.superseded_by IS NULL
+          AND NOT EXISTS (SELECT 1 FROM workflow_outputs o WHERE o.id = s.output_id)""",
+    "22 what attempts cost is counted in their stage run": """
+        SELECT s.id FROM workflow_stages s
+        WHERE s.cost_nanos < (SELECT coalesce(sum(a.cost_nanos), 0) FROM workflow_attempts a WHERE a.stage_run_id = s.id)
+           OR s.tokens < (SELECT coalesce(sum(a.tokens), 0) FROM workflow_attempts a WHERE a.stage_run_id = s.id)""",
 }
 
 #: What must hold besides when nothing is under way any more.
