@@ -42,6 +42,7 @@ def plans(seed: int) -> dict[str, Plan]:
         "reap": aim(["kill a worker"], ["chain", "long"], seed),
         "redispatch": aim(["flush Redis"], ["chain", "fan"], seed),
         "status": aim(["double messages"], ["chain", "fan", "long"], seed),
+        "locked columns": aim(["double messages"], ["failing-sibling"], seed, most_live=2),
         "messages": aim(["push garbage"], ["chain"], seed),
     }
 

@@ -41,6 +41,11 @@ def remove_redispatch() -> None:
     replace("workflow_engine.engine.sweep", "redispatch_due", lambda _engine: 0)
 
 
+def remove_locked_columns() -> None:
+    """A completion takes the run's columns as they were before it waited for the run."""
+    edit_statement("_COMPLETE", ", error_code = r.error_code", "")
+
+
 def remove_status_guard() -> None:
     """A claim takes what its message names, whether it waits or is being executed."""
     edit_statement("_CLAIM", "AND s.status = 'PENDING' AND", "AND s.status IN ('PENDING', 'RUNNING') AND")
@@ -71,5 +76,6 @@ ABLATIONS: dict[str, Callable[[], None]] = {
     "reap": remove_reaping,
     "redispatch": remove_redispatch,
     "status": remove_status_guard,
+    "locked columns": remove_locked_columns,
     "messages": remove_message_guards,
 }

@@ -9,12 +9,14 @@ import hashlib
 import os
 import signal
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
 
 from workflow_engine.definition import (
+    GroupFailurePolicy,
     NoInput,
     Pending,
     PollContext,
@@ -29,6 +31,10 @@ LEDGER_VARIABLE = "FAULTS_LEDGER"
 #: How long the body of a "long" stage takes; several leases of a campaign.
 LONG_VARIABLE = "FAULTS_LONG_SECONDS"
 MEGABYTE = 1_000_000
+#: Seconds between the moments at which stages that end together do.
+TICK = 0.2
+#: Seconds in which a failure is recorded: its siblings end while that is under way.
+LAG = 0.003
 #: Faults take workers down at random; no stage of the load may run out of its budget for that.
 CRASHES = 1000
 OFTEN = Retry(max_attempts=50, backoff=timedelta(milliseconds=100), max_backoff=timedelta(seconds=1))
@@ -152,6 +158,32 @@ def long(ctx: StageContext[Number]) -> Number:
     return Number(n=digest("long", ctx.input.n))
 
 
+def end_with_the_others(ctx: StageContext[Any, Any], lag: float = 0.0) -> None:
+    """Note the execution, and go on at the next tick of the clock, as every other process does."""
+    work(ctx)
+    if LEDGER_VARIABLE in os.environ:
+        threading.Event().wait(TICK - time.time() % TICK + lag)
+
+
+@stage(max_crashes=CRASHES, retry=Retry(max_attempts=1))
+def failing(ctx: StageContext[Number]) -> Number:
+    end_with_the_others(ctx)
+    raise ValueError("as planned")
+
+
+def build_sibling(name: str) -> Any:
+    @stage(id=name, max_crashes=CRASHES, retry=OFTEN)
+    def sibling(ctx: StageContext[Number]) -> Number:
+        end_with_the_others(ctx, LAG)
+        return Number(n=digest(name, ctx.input.n))
+
+    return sibling
+
+
+#: They go on whatever fails, so what they return must be recorded, although the run fails.
+siblings = [build_sibling(f"sibling-{number}") for number in range(1, 3)]
+
+
 def build(name: str, *groups: Any) -> Any:
     builder: Any = WorkflowBuilder(name, input=Number)
     for group in groups:
@@ -168,4 +200,8 @@ workflows = [
     build("big", start, inflate, copy, deflate),
     build("killer", start, killer, second),
     build("long", start, long),
+    WorkflowBuilder("failing-sibling", input=Number)
+    .pipe(start)
+    .parallel(failing, *siblings, on_failure=GroupFailurePolicy.WAIT_ALL)
+    .build(),
 ]

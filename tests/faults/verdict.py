@@ -115,9 +115,13 @@ def observe(cluster: Cluster) -> Observations:
     for name, pattern in PATTERNS.items():
         found.figures[name] = sum(len(re.findall(pattern, log)) for log in logs)
     found.problems += find_double_executions(cluster.ledger)
+    refused = sum(log.count(NOT_RECORDED) for log in logs)
+    found.problems += [f"{refused} outcomes could not be recorded at the first try"] if refused else []
     return found
 
 
+#: Logged when the database refuses an outcome, also where the other form then records it.
+NOT_RECORDED = "cannot be recorded"
 #: Lines of the workers' logs.
 PATTERNS = {
     "hints ignored (late, doubled or forged)": r"succeeded in \S+ 'ignored'",
