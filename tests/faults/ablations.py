@@ -5,11 +5,13 @@ Each must make a campaign fail; one that does not would mean that the safeguard,
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from workflow_engine.engine.advance import fail_stage_run
 from workflow_engine.store import moves_postgres
 
 if TYPE_CHECKING:
@@ -42,8 +44,18 @@ def remove_redispatch() -> None:
 
 
 def remove_locked_columns() -> None:
-    """A completion takes the run's columns as they were before it waited for the run."""
+    """A completion takes the run's columns as they were before it waited for the run.
+
+    The transactions that record failures are stretched, so that completions do wait for them.
+    """
     edit_statement("_COMPLETE", ", error_code = r.error_code", "")
+
+    def fail_slowly(*arguments: Any, **options: Any) -> bool:
+        failed = fail_stage_run(*arguments, **options)
+        threading.Event().wait(0.05)
+        return failed
+
+    replace("workflow_engine.engine.finish", "fail_stage_run", fail_slowly)
 
 
 def remove_status_guard() -> None:

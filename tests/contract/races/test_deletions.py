@@ -1,0 +1,78 @@
+"""What is written for a run that is being deleted is written before, or not at all; nothing is left behind."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from workflow_engine.engine import cancel_run, fork_run
+from workflow_engine.errors import RunNotFoundError
+from workflow_engine.ids import new_id
+from workflow_engine.lifecycle import RunStatus
+from workflow_engine.store.annotations import add_annotation
+from workflow_engine.store.logs import append_log
+from workflow_engine.store.records import LogLine
+from workflow_engine.store.reports import flush_log_lines
+from workflow_engine.store.retention import prune_batch
+from workflow_engine.store.tables import logs, outputs, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Connection
+
+LATER = 10**15
+LINE = LogLine(1, "info", "late", "{}", 1)
+
+
+def race_deletion(course: Any, run_id: str, work: Callable[[Connection], Any]) -> Any:
+    """Delete the run; while that is not committed, do the work in a transaction of its own."""
+    delete = runs.delete().where(runs.c.id == run_id)
+    [result] = course.race_during(lambda tx: tx.execute(delete), lambda: course.database.transact(work))
+    return result
+
+
+def test_an_annotation_for_a_run_that_is_being_deleted_is_refused(postgres_course: Any) -> None:
+    run_id = postgres_course.create("narrow")
+    add = partial(add_annotation, annotation_id=new_id(), run_id=run_id, key="k", value="1", actor="api")
+
+    with pytest.raises(RunNotFoundError):
+        race_deletion(postgres_course, run_id, add)
+
+
+def test_a_line_from_outside_for_a_run_that_is_being_deleted_is_not_written(postgres_course: Any) -> None:
+    run_id = postgres_course.create("narrow")
+    append = partial(append_log, run_id=run_id, stage_id="a", level="info", message="late")
+
+    assert race_deletion(postgres_course, run_id, append) is False
+
+
+def test_lines_of_a_body_whose_run_is_being_deleted_are_dropped(postgres_course: Any) -> None:
+    run_id = postgres_course.create("narrow")
+    [taken] = postgres_course.claim_all(run_id)
+
+    race_deletion(postgres_course, run_id, partial(flush_log_lines, claim=taken, lines=[LINE]))
+
+    assert postgres_course.database.read(lambda tx: tx.scalars(sa.select(logs.c.line)).all()) == []
+
+
+def test_a_run_and_its_fork_that_are_pruned_at_once_leave_no_output(postgres_course: Any) -> None:
+    course = postgres_course
+    run_id = course.create("narrow")
+    for _ in range(2):
+        for taken in course.claim_all(run_id):
+            course.complete(taken)
+    fork = fork_run(course.engine, run_id, from_stage="last").run_id
+    cancel_run(course.engine, fork)
+    prune = partial(prune_batch, ended_before=LATER, limit=10)
+
+    [deleted] = course.race_during(
+        lambda tx: prune(tx, RunStatus.COMPLETED),
+        lambda: course.database.transact(lambda tx: prune(tx, RunStatus.CANCELLED)),
+    )
+
+    assert deleted == 1
+    assert course.database.read(lambda tx: tx.scalars(sa.select(outputs.c.id)).all()) == []
