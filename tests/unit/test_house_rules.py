@@ -92,6 +92,16 @@ def find_sleeps(tree: ast.Module) -> Iterator[int]:
                 yield node.lineno
 
 
+def find_unsafe_logging(tree: ast.Module) -> Iterator[int]:
+    """Find errors that are logged with whatever their message quotes of a database's rows and statements."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            told = next((keyword.value for keyword in node.keywords if keyword.arg == "exc_info"), None)
+            is_safe = isinstance(told, ast.Call) and isinstance(told.func, ast.Name) and told.func.id == "loggable"
+            if (told is not None or node.func.attr == "exception") and not is_safe:
+                yield node.lineno
+
+
 def find_missing_docstring(tree: ast.Module) -> Iterator[int]:
     if tree.body and not ast.get_docstring(tree):
         yield 1
@@ -229,3 +239,14 @@ def test_nobody_sleeps() -> None:
 @pytest.mark.parametrize("planted", ["time.sleep(1)", "from time import sleep"])
 def test_a_sleep_is_found(planted: str) -> None:
     assert list(find_sleeps(ast.parse(planted))) == [1]
+
+
+def test_errors_are_logged_without_the_texts_of_a_database() -> None:
+    assert offences(find_unsafe_logging, written_by_hand(PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    "planted", ["logger.exception('x')", "logger.error('x', exc_info=True)", "logger.warning('x', exc_info=error)"]
+)
+def test_an_error_logged_as_it_is_is_found(planted: str) -> None:
+    assert list(find_unsafe_logging(ast.parse(planted))) == [1]

@@ -15,6 +15,7 @@ from celery.worker import WorkController
 from celery.worker.consumer import Consumer
 
 from workflow_engine.errors import ConfigurationError
+from workflow_engine.store.database_errors import loggable
 from workflow_engine.worker.installation import get_installation
 from workflow_engine.worker.memory import wake_consumers
 
@@ -204,7 +205,7 @@ class EmbeddedWorker:
         except WorkerShutdown:
             pass
         except BaseException as error:
-            logger.exception("the embedded worker ends")
+            logger.exception("the embedded worker ends", exc_info=loggable(error))
             self._error = error
         finally:
             controller.signal_consumer_close()
