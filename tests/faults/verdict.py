@@ -121,7 +121,7 @@ def observe(cluster: Cluster) -> Observations:
 
 
 #: Logged when the database refuses an outcome, also where the other form then records it.
-NOT_RECORDED = "cannot be recorded"
+NOT_RECORDED = "recording the outcome of"
 #: Lines of the workers' logs.
 PATTERNS = {
     "hints ignored (late, doubled or forged)": r"succeeded in \S+ 'ignored'",

@@ -51,7 +51,7 @@ def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Repor
 
 def _log(error: Exception, claim: Claim) -> None:
     logger.error(
-        "the outcome of stage %s of run %s cannot be recorded", claim.stage_id, claim.run_id, exc_info=loggable(error)
+        "recording the outcome of stage %s of run %s failed", claim.stage_id, claim.run_id, exc_info=loggable(error)
     )
 
 

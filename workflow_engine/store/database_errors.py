@@ -30,7 +30,7 @@ def summarize(error: BaseException) -> str:
     is_harmless = _is_of_sqlite(origin) or (
         isinstance(error, OperationalError | InterfaceError) and origin is not error
     )
-    return f"{name}: {_first_line(str(origin))}" if is_harmless else name
+    return f"{name}: {_first_line(_text(origin))}" if is_harmless else name
 
 
 def hide_database_texts(text: str, error: BaseException) -> str:
@@ -50,7 +50,7 @@ def hide_database_texts(text: str, error: BaseException) -> str:
 
 def summarize_any(error: BaseException) -> str:
     """Return class and message of any error, without the texts of database errors."""
-    return f"{type(error).__name__}: {hide_database_texts(str(error), error)}"
+    return f"{type(error).__name__}: {hide_database_texts(_text(error), error)}"
 
 
 def loggable(error: BaseException) -> BaseException:
@@ -77,12 +77,22 @@ def _database_errors(error: BaseException) -> Iterator[BaseException]:
 
 def _messages(error: BaseException) -> set[str]:
     origin = error.orig if isinstance(error, StatementError) else None
-    return {str(one).strip() for one in (error, origin) if one is not None} - {""}
+    return {_text(one).strip() for one in (error, origin) if one is not None} - {""}
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception whose __str__ raises
+        return "(its message cannot be shown)"
 
 
 def _sqlstate(error: BaseException) -> str | None:
     """Return what psycopg2 calls ``pgcode``, and psycopg 3 and asyncpg ``sqlstate``."""
-    state = getattr(error, "pgcode", None) or getattr(error, "sqlstate", None)
+    try:
+        state = getattr(error, "pgcode", None) or getattr(error, "sqlstate", None)
+    except Exception:  # noqa: BLE001 - an exception whose __getattr__ raises
+        return None
     return state if isinstance(state, str) else None
 
 

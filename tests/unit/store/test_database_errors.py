@@ -73,6 +73,18 @@ def test_an_error_that_is_none_of_a_database_is_logged_as_it_is() -> None:
     assert loggable(error) is error
 
 
+class Hostile(Exception):  # noqa: N818 - it is not to be helpful
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+def test_an_error_that_cannot_be_asked_is_told_by_its_class() -> None:
+    assert summarize_any(Hostile()) == "Hostile: (its message cannot be shown)"
+
+
 def test_a_stand_in_has_the_traceback_of_the_error() -> None:
     with pytest.raises(CheckViolation) as caught:
         refuse()
