@@ -76,8 +76,10 @@ def _database_errors(error: BaseException) -> Iterator[BaseException]:
 
 
 def _messages(error: BaseException) -> set[str]:
+    """Return the texts as ``str`` gives them, and as they are within a ``repr``."""
     origin = error.orig if isinstance(error, StatementError) else None
-    return {_text(one).strip() for one in (error, origin) if one is not None} - {""}
+    texts = {_text(one).strip() for one in (error, origin) if one is not None} - {""}
+    return texts | {repr(text)[1:-1] for text in texts}
 
 
 def _text(error: BaseException) -> str:

@@ -19,18 +19,13 @@ class CheckViolation(Exception):  # noqa: N818 - the name is psycopg2's
     pgcode = "23514"
 
 
-class ConnectionLostError(Exception):
-    pgcode = None
-
-
-def wrapped(error: Exception, statement: str | None = "INSERT s3cret") -> DBAPIError:
-    base: Any = {"OperationalError": ConnectionLostError}.get(type(error).__name__, Exception)
-    made: Any = DBAPIError.instance(statement, {"a": "s3cret"}, error, base)
+def wrapped(error: Exception) -> DBAPIError:
+    made: Any = DBAPIError.instance("INSERT s3cret", {"a": "s3cret"}, error, Exception)
     return made
 
 
-def chained(kind: type[Exception], error: Exception) -> Exception:
-    outer = kind(f"failed: {error}")
+def chained(kind: type[Exception], error: Exception, message: str = "") -> Exception:
+    outer = kind(message or f"failed: {error}")
     outer.__cause__ = error
     return outer
 
@@ -44,6 +39,7 @@ CHAINS = {
     "SQLAlchemy's": wrapped(CheckViolation(TEXT)),
     "a cause": chained(ValueError, CheckViolation(TEXT)),
     "a cause of a cause": chained(RuntimeError, chained(ValueError, wrapped(CheckViolation(TEXT)))),
+    "quoted by another": chained(ValueError, CheckViolation(TEXT), f"failed: {CheckViolation(TEXT)!r}"),
     "a member of groups": ExceptionGroup("a", [ExceptionGroup("b", [ValueError(1), CheckViolation(TEXT)])]),
 }
 
