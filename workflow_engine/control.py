@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workflow_engine import engine as commands
-from workflow_engine.definition.annotations import to_annotation
-from workflow_engine.engine import StageKey, read_token
+from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY, check_id, check_text
 from workflow_engine.errors import (
     ConflictError,
-    InvalidDataError,
+    InvalidRequestError,
     NotFoundError,
     RunNotFoundError,
     RunWaitTimeout,
-    StageNotFoundError,
 )
-from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import TERMINAL_RUN, RunStatus
-from workflow_engine.outside_log import log_from_outside
-from workflow_engine.payload import encode_json
-from workflow_engine.reader import AnyStage, RunReader, id_of
-from workflow_engine.redact import clean_text
+from workflow_engine.reader import AnyStage, id_of
+from workflow_engine.reporting import RunReporting
 from workflow_engine.store import queries
-from workflow_engine.store.annotations import add_annotation
-from workflow_engine.store.stage_queries import find_stage_run
+from workflow_engine.store.runs import find_by_idempotency_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from workflow_engine.definition import AnnotationKey, StageLog, Workflow
-    from workflow_engine.engine import Engine, SweepReport
+    from workflow_engine.definition import Workflow
+    from workflow_engine.engine import SweepReport
     from workflow_engine.events import Event
     from workflow_engine.store.snapshots import (
-        AnnotationEntry,
         ArtifactEntry,
         LogEntry,
         Page,
@@ -49,7 +41,6 @@ OutputT = TypeVar("OutputT")
 #: First and longest pause between two looks at a run that somebody waits for.
 FIRST_LOOK = timedelta(milliseconds=20)
 LAST_LOOK = timedelta(seconds=1)
-TOKEN_VALIDITY = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +53,8 @@ class BulkResult:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
-class RunControl(RunReader, ABC):
+class RunControl(RunReporting):
     """Reads and steers runs."""
-
-    @property
-    @abstractmethod
-    def engine(self) -> Engine:
-        """The engine of this process."""
 
     def get_run(self, run_id: str) -> RunHandle[Any]:
         """Return a handle of a run.
@@ -78,12 +64,24 @@ class RunControl(RunReader, ABC):
         """
         return RunHandle(self, self.snapshot(run_id).id)
 
-    def find_run(self, run_id: str) -> RunHandle[Any] | None:
-        """Return a handle of a run, or None."""
-        try:
-            return self.get_run(run_id)
-        except RunNotFoundError:
-            return None
+    def find_run(self, run_id: str | None = None, *, idempotency_key: str | None = None) -> RunHandle[Any] | None:
+        """Return a handle of a run, or None.
+
+        Args:
+            run_id: Its id, or
+            idempotency_key: the key that it was created, or forked, with.
+
+        Raises:
+            InvalidRequestError: Neither or both are given.
+        """
+        if (run_id is None) == (idempotency_key is None):
+            raise InvalidRequestError("find_run takes a run_id or an idempotency_key")
+        if run_id is not None:
+            found = self.database.read(lambda tx: queries.find_run_status(tx, check_id("run_id", run_id)))
+            return None if found is None else RunHandle(self, run_id)
+        key = check_text("idempotency_key", idempotency_key, longest=LONGEST_IDEMPOTENCY_KEY)
+        accepted = self.database.read(lambda tx: find_by_idempotency_key(tx, key))
+        return None if accepted is None else RunHandle(self, accepted.run_id)
 
     def cancel(self, run_id: str, *, reason: str | None = None, terminate: bool = False) -> RunSnapshot:
         """Cancel a run and the runs it started; return it as it is then: CANCELLED, unless it had ended before.
@@ -112,20 +110,39 @@ class RunControl(RunReader, ABC):
         """Let a paused workflow's runs go on; return how many live ones it has."""
         return commands.resume_workflow(self.engine, workflow if isinstance(workflow, str) else workflow.id)
 
-    def rerun(self, run_id: str, *, from_stage: AnyStage, only: bool = False) -> RunHandle[Any]:
+    def rerun(
+        self,
+        run_id: str,
+        *,
+        from_stage: AnyStage,
+        only: bool = False,
+        expected_generation: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunHandle[Any]:
         """Run an ended run again from a stage on, with the outputs of earlier groups.
 
         Args:
             run_id: The run; it keeps its id and gets a new generation.
             from_stage: Its whole group runs again.
             only: Keep what the stage's siblings returned.
+            expected_generation: The generation that the caller saw; a run that was rerun since is refused.
+            idempotency_key: Names this request: made again, for instance because its answer was lost, it changes
+                nothing, also when that rerun has ended meanwhile. Keys belong to the run.
 
         Raises:
             StageNotFoundError: The workflow has no such stage.
-            RunStateError: The run has not ended.
+            RunStateError: The run has not ended, or is in another generation.
             RerunRefusedError: Earlier groups are not complete.
+            IdempotencyConflictError: The key stands for a rerun of this run from another stage.
         """
-        commands.rerun_run(self.engine, run_id, from_stage=id_of(from_stage), only=only)
+        commands.rerun_run(
+            self.engine,
+            run_id,
+            from_stage=id_of(from_stage),
+            only=only,
+            expected_generation=expected_generation,
+            idempotency_key=idempotency_key,
+        )
         return RunHandle(self, run_id)
 
     def rerun_all(
@@ -136,8 +153,11 @@ class RunControl(RunReader, ABC):
         since: datetime | None = None,
         from_stage: AnyStage | None = None,
         dry_run: bool = False,
+        idempotency_key: str | None = None,
     ) -> BulkResult:
-        """Rerun every run that ended so, each from the group that it had come to: the one of the stage that failed.
+        """Rerun every run with this status, each from its last group: that of the stage that failed.
+
+        A run that somebody else reran meanwhile is refused.
 
         Args:
             status: How they ended.
@@ -145,6 +165,10 @@ class RunControl(RunReader, ABC):
             since: Only runs that ended then or later.
             from_stage: Rerun all from this stage.
             dry_run: Only tell which runs are meant.
+            idempotency_key: Names this request: made again it reruns no run twice, also one that failed again since.
+
+        Raises:
+            InvalidRequestError: An argument is not valid; nothing was rerun.
         """
         rerun: list[str] = []
         refused: dict[str, str] = {}
@@ -156,7 +180,13 @@ class RunControl(RunReader, ABC):
             for run in page.items:
                 try:
                     if not dry_run:
-                        self.rerun(run.id, from_stage=from_stage or self._stage_to_repeat(run))
+                        commands.rerun_run(
+                            self.engine,
+                            run.id,
+                            from_stage=None if from_stage is None else id_of(from_stage),
+                            expected_generation=run.generation,
+                            idempotency_key=idempotency_key,
+                        )
                     rerun.append(run.id)
                 except (ConflictError, NotFoundError) as error:
                     refused[run.id] = str(error)
@@ -165,52 +195,43 @@ class RunControl(RunReader, ABC):
                 return BulkResult(tuple(rerun), refused)
 
     def fork(
-        self, run_id: str, *, from_stage: AnyStage, config: Mapping[str, Any] | None = None, priority: int | None = None
+        self,
+        run_id: str,
+        *,
+        from_stage: AnyStage,
+        config: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        expected_generation: int | None = None,
+        idempotency_key: str | None = None,
     ) -> RunHandle[Any]:
         """Create a run that starts at a stage on the outputs of another run, with ``config`` merged over that run's.
 
+        Args:
+            run_id: The run whose outputs, with all that is recorded of their stage runs, the fork shares.
+            from_stage: The first stage that the fork executes.
+            config: By stage id, only what differs.
+            priority: Of the fork; the other run's by default.
+            expected_generation: The generation that the caller saw; a run that was rerun since is refused.
+            idempotency_key: A second call with the same key returns the fork of the first. Keys of forks and those of
+                ``create_run`` are the same kind of key.
+
         Raises:
             StageNotFoundError: The workflow has no such stage.
+            RunStateError: The other run is in another generation.
             RerunRefusedError: The other run's earlier groups are not complete.
             InvalidDataError: The merged config is not valid.
+            IdempotencyConflictError: The key stands for a run that was created otherwise.
         """
-        forked = commands.fork_run(self.engine, run_id, from_stage=id_of(from_stage), config=config, priority=priority)
+        forked = commands.fork_run(
+            self.engine,
+            run_id,
+            from_stage=id_of(from_stage),
+            config=config,
+            priority=priority,
+            expected_generation=expected_generation,
+            idempotency_key=idempotency_key,
+        )
         return RunHandle(self, forked.run_id)
-
-    def complete_stage(self, run_id: str, stage: AnyStage, output: object) -> bool:
-        """Report the output of a stage that waits for something outside; False if it had an outcome already.
-
-        Raises:
-            StageNotFoundError: The run has no such stage, or none yet.
-            InvalidDataError: The output does not fit the stage's schema; the stage goes on waiting.
-            RunStateError: The stage has not begun.
-        """
-        return commands.complete_stage(self.engine, StageKey(run_id, id_of(stage)), output)
-
-    def fail_stage(self, run_id: str, stage: AnyStage, error: str) -> bool:
-        """Report that what a stage waits for failed; otherwise like ``complete_stage``."""
-        return commands.fail_stage(self.engine, StageKey(run_id, id_of(stage)), error)
-
-    def stage_token(self, run_id: str, stage: AnyStage, *, valid_for: timedelta = TOKEN_VALIDITY) -> str:
-        """Return a signed token with which a public endpoint can report the outcome of this one stage run.
-
-        Raises:
-            StageNotFoundError: The run has no such stage, or none yet.
-            ConfigurationError: The setting ``signing_key`` is missing.
-        """
-        return commands.make_token(self.engine, self._live_stage(run_id, id_of(stage)).id, valid_for=valid_for)
-
-    def complete_by_token(self, token: str, output: object) -> bool:
-        """Report the output of the stage run that a token names; otherwise like ``complete_stage``.
-
-        Raises:
-            InvalidRequestError: The token is forged or expired.
-        """
-        return commands.complete_stage(self.engine, self._key_of_token(token), output)
-
-    def fail_by_token(self, token: str, error: str) -> bool:
-        """Report the failure of the stage run that a token names; otherwise like ``complete_by_token``."""
-        return commands.fail_stage(self.engine, self._key_of_token(token), error)
 
     def transition_workflow(self, run_id: str) -> RunStatus:
         """Send again what is due of a run, for repair by hand; return the run's status. Harmless when repeated."""
@@ -239,66 +260,6 @@ class RunControl(RunReader, ABC):
         """
         ended = [RunStatus(status) for status in statuses]
         return commands.prune(self.engine, older_than=older_than, statuses=ended, dry_run=dry_run)
-
-    def annotate(
-        self,
-        run_id: str,
-        key: str | AnnotationKey[Any],
-        value: object,
-        *,
-        actor: str = "api",
-        idempotency_key: str | None = None,
-    ) -> AnnotationEntry:
-        """Attach a value to a run; with an ``idempotency_key`` only once, however often it is called.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            InvalidDataError, PayloadError: The value does not fit the key, or cannot be stored.
-            IdempotencyConflictError: The idempotency key stands for another annotation of the run.
-        """
-        name, plain = to_annotation(key, value)
-        text = encode_json(plain, what=f'annotation "{name}"', max_bytes=self.engine.settings.max_metadata_bytes)
-        _check_text("actor", actor, longest=200)
-        if idempotency_key is not None:
-            _check_text("idempotency_key", idempotency_key, longest=255)
-        annotation_id = new_id()
-        return self.database.transact(
-            lambda tx: add_annotation(
-                tx,
-                annotation_id=annotation_id,
-                run_id=run_id,
-                key=name,
-                value=text,
-                actor=actor,
-                idempotency_key=idempotency_key,
-            )
-        )
-
-    def create_log_context(self, run_id: str, stage_id: AnyStage) -> StageLog:
-        """Return a logger whose lines are stored with a stage of a run, for code that runs outside the stage.
-
-        Raises:
-            StageNotFoundError: The run has no such stage, or none yet.
-        """
-        self._live_stage(run_id, id_of(stage_id))
-        return log_from_outside(self.engine, run_id, id_of(stage_id))
-
-    def _stage_to_repeat(self, run: RunSnapshot) -> str:
-        """Return a stage of the group that the run had come to; what failed is in it."""
-        return next(stage.stage_id for stage in self.stages(run.id) if stage.execution_group == run.current_group)
-
-    def _live_stage(self, run_id: str, stage_id: str) -> StageSnapshot:
-        for stage in self.stages(run_id):
-            if stage.stage_id == stage_id:
-                return stage
-        raise StageNotFoundError(stage_id, self.snapshot(run_id).workflow_id)
-
-    def _key_of_token(self, token: str) -> StageKey:
-        stage_run_id = read_token(self.engine, token)
-        found = self.database.read(lambda tx: find_stage_run(tx, stage_run_id))
-        if found is None:
-            raise NotFoundError("The run that the stage token is for does not exist any more")
-        return StageKey(found.run_id, found.stage_id, found.id)
 
 
 class RunHandle(Generic[OutputT]):
@@ -373,9 +334,22 @@ class RunHandle(Generic[OutputT]):
         """Cancel it."""
         return self._control.cancel(self.id, reason=reason)
 
-    def rerun(self, *, from_stage: AnyStage, only: bool = False) -> RunHandle[OutputT]:
-        """Run it again from a stage on, with the outputs of earlier groups."""
-        self._control.rerun(self.id, from_stage=from_stage, only=only)
+    def rerun(
+        self,
+        *,
+        from_stage: AnyStage,
+        only: bool = False,
+        expected_generation: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunHandle[OutputT]:
+        """Run it again from a stage on, with the outputs of earlier groups; see ``RunControl.rerun``."""
+        self._control.rerun(
+            self.id,
+            from_stage=from_stage,
+            only=only,
+            expected_generation=expected_generation,
+            idempotency_key=idempotency_key,
+        )
         return self
 
     def _has_ended(self) -> bool:
@@ -383,8 +357,3 @@ class RunHandle(Generic[OutputT]):
         if status is None:
             raise RunNotFoundError(self.id)
         return status in TERMINAL_RUN
-
-
-def _check_text(name: str, value: str, *, longest: int) -> None:
-    if not 0 < len(value) <= longest or value != clean_text(value):
-        raise InvalidDataError(name, [f"must be a text of 1 to {longest} printable characters"])

@@ -161,7 +161,7 @@ class ConflictError(WorkflowEngineError):
 
 
 class IdempotencyConflictError(ConflictError):
-    """The idempotency key was used before with another workflow, input or config."""
+    """The idempotency key was used before for another request."""
 
 
 class RunStateError(ConflictError):

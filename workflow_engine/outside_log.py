@@ -31,6 +31,4 @@ class _LogPort:
         redactor = self._engine.redactor
         text = encode_json(redactor.value(dict(fields)), what="log fields") if fields else "{}"
         line = redactor.text(message)
-        self._engine.database.transact(
-            lambda tx: append_log(tx, self._run_id, self._stage_id, level=level, message=line, fields=text)
-        )
+        append_log(self._engine.database, self._run_id, self._stage_id, level=level, message=line, fields=text)

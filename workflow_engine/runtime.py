@@ -199,7 +199,7 @@ class WorkflowRuntime(RunControl):
         Raises:
             WorkflowNotFoundError: The workflow is not registered here.
             InvalidRequestError: Something is refused; nothing was written and the key is free.
-            IdempotencyConflictError: The key stands for another workflow, input or config.
+            IdempotencyConflictError: The key stands for another workflow, input or config, or for a fork.
         """
         request = CreateRun(
             workflow=workflow,

@@ -87,9 +87,7 @@ def test_lines_from_outside_count_by_themselves_on_the_live_stage_run(database: 
     _write(database, claim, NEW_YEAR)
 
     for message in ("one", "two"):
-        assert database.transact(
-            lambda tx, text=message: append_log(tx, run_id, "extract", level="info", message=text, fields='{"a":1}')
-        )
+        assert append_log(database, run_id, "extract", level="info", message=message, fields='{"a":1}')
 
     first, second, third = database.read(lambda tx: list_logs(tx, run_id)).items
     assert (first.fence, first.message) == (1, "extract 1")
@@ -100,7 +98,7 @@ def test_lines_from_outside_count_by_themselves_on_the_live_stage_run(database: 
 def test_a_line_for_a_stage_that_has_no_stage_run_is_not_written(database: Database, records: Any) -> None:
     run_id = records.run()
 
-    written = database.transact(lambda tx: append_log(tx, run_id, "extract", level="info", message="lost"))
+    written = append_log(database, run_id, "extract", level="info", message="lost")
 
     assert written is False
     assert _messages(database, run_id) == []
@@ -114,7 +112,7 @@ def test_lines_from_several_outsiders_at_once_are_all_kept(database: Database, r
     def write() -> None:
         barrier.wait(10)
         for _ in range(5):
-            database.transact(lambda tx: append_log(tx, run_id, "extract", level="info", message="x"))
+            append_log(database, run_id, "extract", level="info", message="x")
 
     writers = [threading.Thread(target=write) for _ in range(4)]
     for writer in writers:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from workflow_engine.store.snapshots import RunSnapshot
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+generation_option = click.option(
+    "--generation", "expected_generation", type=click.IntRange(0), help="Refuse a run that is in another generation."
+)
 run_argument = click.argument("run_id", metavar="RUN")
 
 
@@ -40,7 +43,7 @@ def runs() -> None:
 @click.option("--config", type=JSON, metavar="JSON", help='Config by stage: {"extract": {"max_chars": 100}}.')
 @click.option("--priority", type=int, help="0 to 10; higher is more important.")
 @click.option("--metadata", type=PAIR, multiple=True, help="A pair to find the run by; may be repeated.")
-@click.option("--key", "idempotency_key", help="Idempotency key: the same key gives the same run.")
+@click.option("--idempotency-key", "--key", "idempotency_key", help="The same key gives the same run.")
 @click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
 @json_option
 @pass_connection
@@ -210,12 +213,14 @@ def resume(connection: Connection, run_id: str) -> None:
 @run_argument
 @click.option("--from-stage", required=True, help="The first stage to run again; earlier outputs are kept.")
 @click.option("--only", is_flag=True, help="Of a parallel group, run this stage alone again.")
+@click.option("--idempotency-key", help="The same key reruns the run once.")
+@generation_option
 @click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
 @pass_connection
-def rerun(connection: Connection, run_id: str, from_stage: str, *, only: bool, wait: bool) -> None:
+def rerun(connection: Connection, run_id: str, *, wait: bool, **options: Any) -> None:
     """Run an ended run again from a stage on."""
     runtime = connection.runtime()
-    run = runtime.rerun(run_id, from_stage=from_stage, only=only)
+    run = runtime.rerun(run_id, **options)
     _after_start(runtime, run, wait=wait)
 
 
@@ -223,12 +228,14 @@ def rerun(connection: Connection, run_id: str, from_stage: str, *, only: bool, w
 @run_argument
 @click.option("--from-stage", required=True, help="The first stage to run; outputs of earlier ones are shared.")
 @click.option("--config", type=JSON, metavar="JSON", help="Config by stage that differs from the original's.")
+@click.option("--idempotency-key", help="The same key gives the same fork.")
+@generation_option
 @click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
 @pass_connection
-def fork(connection: Connection, run_id: str, from_stage: str, config: Any, *, wait: bool) -> None:
+def fork(connection: Connection, run_id: str, *, wait: bool, **options: Any) -> None:
     """Make a new run that shares the earlier outputs of another, and print its id."""
     runtime = connection.runtime()
-    run = runtime.fork(run_id, from_stage=from_stage, config=config)
+    run = runtime.fork(run_id, **options)
     if not wait:
         output().print(run.id)
         return

@@ -46,6 +46,7 @@ def cancel_orphans(engine: Engine) -> int:
 
 def _cancel(engine: Engine, run_id: str, reason: str | None) -> tuple[RunStatus, list[Hint]]:
     """Cancel one run; return its status and the messages that led to what was being executed."""
+    executing: list[Hint] = []  # kept when the call is made again because its answer was lost
 
     def act(run: LockedRun) -> tuple[RunStatus, list[Hint]]:
         active = run.active_stage_runs() if run.is_live else []
@@ -54,6 +55,7 @@ def _cancel(engine: Engine, run_id: str, reason: str | None) -> tuple[RunStatus,
         if run.is_live:
             payload = {"reason": engine.redactor.text(reason)} if reason else None
             run.move(RunMove.CANCEL, EventType.RUN_CANCELLED, payload)
-        return run.status, [run.hint_of(stage) for stage in active if stage.lease_id is not None]
+        executing.extend(run.hint_of(stage) for stage in active if stage.lease_id is not None)
+        return run.status, executing
 
     return with_run(engine, run_id, act)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY, check_text
 from workflow_engine.clock import instant_to_ms, to_milliseconds
 from workflow_engine.definition.checks import check_duration
 from workflow_engine.engine.plans import new_group
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from workflow_engine.store.moves import Transaction
 
 LOWEST_PRIORITY, DEFAULT_PRIORITY, HIGHEST_PRIORITY = 0, 5, 10
-_LONGEST_KEY = 255
 _LONGEST_METADATA_KEY = 200
 #: Values of metadata that runs can be searched by are scalars of at most so many characters of JSON.
 _LONGEST_SEARCHABLE = 255
@@ -67,7 +67,7 @@ def create_run(engine: Engine, request: CreateRun) -> CreatedRun:
     Raises:
         WorkflowNotFoundError: The workflow is not registered here.
         InvalidRequestError: Input, config, metadata, priority or a time is refused; nothing was written.
-        IdempotencyConflictError: The key stands for a run of another workflow, input or config.
+        IdempotencyConflictError: The key stands for a run of another workflow, input or config, or for a fork.
     """
     workflow = _workflow_of(engine, request)
     values, deadline = _columns(engine, workflow, request)
@@ -76,7 +76,7 @@ def create_run(engine: Engine, request: CreateRun) -> CreatedRun:
 
     def work(tx: Transaction) -> tuple[CreatedRun, LockedRun | None]:
         while (run := LockedRun.insert(tx, values)) is None:
-            if (existing := _existing(tx, values)) is not None:
+            if (existing := existing_run(tx, values)) is not None:
                 return existing, None
         if deadline is not None:
             run.set(deadline_at=run.now + to_milliseconds(deadline))
@@ -128,8 +128,8 @@ def _columns(
         "input": input_text,
         "config": config,
         "metadata": _metadata_text(request.metadata, settings.max_metadata_bytes),
-        "idempotency_key": _key(request.idempotency_key),
-        "request_fingerprint": _fingerprint(workflow.id, input_text, config),
+        "idempotency_key": check_key(request.idempotency_key),
+        "request_fingerprint": fingerprint_of(workflow.id, input_text, config),
         "deadline_at": None if isinstance(deadline, timedelta) else _instant(deadline, "deadline"),
         "parent_run_id": request.parent_run_id,
         "parent_stage_run_id": request.parent_stage_run_id,
@@ -187,12 +187,13 @@ def _searchable(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {key: text for key, text in storable.items() if len(key) <= _LONGEST_METADATA_KEY}
 
 
-def _key(key: object) -> str | None:
-    if key is None:
-        return None
-    if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or key != clean_text(key):
-        raise InvalidDataError("idempotency_key", [f"must be a text of 1 to {_LONGEST_KEY} printable characters"])
-    return key
+def check_key(key: object) -> str | None:
+    """Return an idempotency key, or None for None.
+
+    Raises:
+        InvalidDataError: It is something else than a text of 1 to 255 printable characters.
+    """
+    return None if key is None else check_text("idempotency_key", key, longest=LONGEST_IDEMPOTENCY_KEY)
 
 
 def _instant(instant: object, name: str) -> int | None:
@@ -213,11 +214,12 @@ def _check_deadline(deadline: timedelta) -> None:
         raise InvalidDataError("deadline", [str(error)]) from None
 
 
-def _fingerprint(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+def fingerprint_of(*texts: str) -> str:
+    """Return what tells two requests under one idempotency key apart."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _existing(tx: Transaction, values: Mapping[str, Any]) -> CreatedRun | None:
+def existing_run(tx: Transaction, values: Mapping[str, Any]) -> CreatedRun | None:
     """Return the run that stands for the request, because the key, or an earlier try of this call, was first.
 
     None: the run that had the key was deleted since.
@@ -232,6 +234,6 @@ def _existing(tx: Transaction, values: Mapping[str, Any]) -> CreatedRun | None:
     if accepted.request_fingerprint != values["request_fingerprint"]:
         raise IdempotencyConflictError(
             f"Idempotency key {values['idempotency_key']!r} stands for run {accepted.run_id}, "
-            "which has another workflow, input or config"
+            "which was created with another workflow, input or config, or as another fork"
         )
     return CreatedRun(accepted.run_id, is_new=False)

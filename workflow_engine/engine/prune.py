@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from functools import partial
 from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.errors import DatabaseUnavailableError, InvalidRequestError
 from workflow_engine.lifecycle import TERMINAL_RUN
 from workflow_engine.store.retention import count_prunable, prune_batch
-from workflow_engine.store.runs import database_now
+from workflow_engine.store.runs import database_now, read_run_states
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from datetime import timedelta
 
     from workflow_engine.engine.core import Engine
     from workflow_engine.lifecycle import RunStatus
+    from workflow_engine.store.moves import Transaction
 
 #: Runs deleted in one transaction: their stage runs, logs and events go with them.
 _BATCH = 100
@@ -55,7 +55,7 @@ def _prune_status(engine: Engine, status: RunStatus, ended_before: int, most_bat
     batches = itertools.count() if most_batches is None else range(most_batches)
     for _ in batches:
         try:
-            batch = engine.database.transact(partial(prune_batch, status=status, ended_before=ended_before, limit=size))
+            batch = engine.database.transact(_batch_of(status, ended_before, size))
         except DatabaseUnavailableError:
             if size == 1:
                 raise
@@ -65,6 +65,19 @@ def _prune_status(engine: Engine, status: RunStatus, ended_before: int, most_bat
         if batch < size:
             break
     return deleted
+
+
+def _batch_of(status: RunStatus, ended_before: int, size: int) -> Callable[[Transaction], int]:
+    """Return the deletion of one batch, which counts also what a try deleted whose answer was lost."""
+    tried: set[str] = set()
+
+    def work(tx: Transaction) -> int:
+        before = tried - read_run_states(tx, sorted(tried)).keys()
+        batch = prune_batch(tx, status, ended_before, size - len(before)) if len(before) < size else []
+        tried.update(batch)
+        return len(before.union(batch))
+
+    return work
 
 
 def prune_some(engine: Engine) -> int:

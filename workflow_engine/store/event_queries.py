@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -12,7 +12,7 @@ from workflow_engine.payload import decode_json
 from workflow_engine.store.tables import events
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Row
 
 
 def list_events(tx: Connection, run_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[Event]:
@@ -23,15 +23,23 @@ def list_events(tx: Connection, run_id: str, *, after_sequence: int = 0, limit: 
         .order_by(events.c.sequence)
         .limit(max(1, limit))
     )
-    return [
-        Event(
-            run_id=row.run_id,
-            sequence=row.sequence,
-            generation=row.generation,
-            type=EventType(row.type),
-            stage_id=row.stage_id,
-            payload=decode_json(row.payload),
-            created_at=ms_to_instant(row.created_at),
-        )
-        for row in tx.execute(query)
-    ]
+    return [_event(row) for row in tx.execute(query)]
+
+
+def find_rerun(tx: Connection, run_id: str, request: str) -> Event | None:
+    """Read the rerun that a request led to; each rerun's event holds the key, or the nonce, of its request."""
+    query = select(events).where(events.c.run_id == run_id, events.c.type == EventType.RUN_RERUN.value)
+    reruns = map(_event, tx.execute(query))
+    return next((rerun for rerun in reruns if rerun.payload.get("request") == request), None)
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(
+        run_id=row.run_id,
+        sequence=row.sequence,
+        generation=row.generation,
+        type=EventType(row.type),
+        stage_id=row.stage_id,
+        payload=decode_json(row.payload),
+        created_at=ms_to_instant(row.created_at),
+    )

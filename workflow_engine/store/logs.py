@@ -5,9 +5,11 @@ Lines of attempts are written with the attempt's own reports (``store.reports``)
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy import BigInteger, func, literal, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.clock import instant_to_ms, ms_to_instant
@@ -18,8 +20,11 @@ from workflow_engine.store.snapshots import LogEntry, Page
 from workflow_engine.store.tables import logs, stages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.engine import Connection, Row
-    from sqlalchemy.sql import Select
+
+    from workflow_engine.store.database import Database
 
 #: The fence of lines that belong to no attempt; claims count from 1.
 OUTSIDE = 0
@@ -56,40 +61,58 @@ def list_logs(
     return Page(entries[:size], _cursor(entries[size - 1]) if len(entries) > size else None)
 
 
-def append_log(tx: Connection, run_id: str, stage_id: str, *, level: str, message: str, fields: str = "{}") -> bool:
+def append_log(database: Database, run_id: str, stage_id: str, *, level: str, message: str, fields: str = "{}") -> bool:
     """Add a line to the live stage run of a stage, from outside any attempt; False if there is no such stage run.
 
-    ``fields`` is the JSON text of an object.
+    Durable when it returns. ``fields`` is the JSON text of an object.
     """
-    insert = postgresql.insert(logs) if tx.dialect.name == "postgresql" else sqlite.insert(logs)
-    find = _live_stage_run(run_id, stage_id).with_for_update(read=True, key_share=True)  # so that it is not deleted
-    while (stage_run_id := tx.scalar(find)) is not None:
-        statement = insert.from_select(_COLUMNS, _next_line(stage_run_id, (level, message, fields)))
-        if tx.execute(statement.on_conflict_do_nothing()).rowcount == 1:
+    while (place := database.read(lambda tx: _find_place(tx, run_id, stage_id))) is not None:
+        if database.transact(_append_once(place, (level, message, fields))):
             return True
         # Somebody else took the line number in between: ask for the next one.
     return False
 
 
-def _next_line(stage_run_id: str, texts: tuple[str, str, str]) -> Select[Any]:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    stage_run_id: str
+    line: int
+    created_at: int
+
+
+def _find_place(tx: Connection, run_id: str, stage_id: str) -> _Place | None:
     last = select(func.max(logs.c.line)).where(logs.c.stage_run_id == stages.c.id, logs.c.fence == OUTSIDE)
     line = func.coalesce(last.scalar_subquery(), 0) + 1
-    return select(
-        stages.c.id,
-        literal(OUTSIDE),
-        line,
-        stages.c.run_id,
-        stages.c.stage_id,
-        stages.c.attempt,
-        *map(literal, texts),
-        now(),
-    ).where(stages.c.id == stage_run_id)
+    live = (stages.c.run_id == run_id, stages.c.stage_id == stage_id, stages.c.superseded_by.is_(None))
+    row = tx.execute(select(stages.c.id, line, now()).where(*live)).first()
+    return _Place(*row) if row else None
 
 
-def _live_stage_run(run_id: str, stage_id: str) -> Select[str]:
-    return select(stages.c.id).where(
-        stages.c.run_id == run_id, stages.c.stage_id == stage_id, stages.c.superseded_by.is_(None)
+def _append_once(place: _Place, texts: tuple[str, str, str]) -> Callable[[Connection], bool]:
+    """Return the writing of a line at its place; made again after an answer that was lost, it finds the line there."""
+    tries = itertools.count(1)
+    values = (literal(OUTSIDE), literal(place.line), stages.c.run_id, stages.c.stage_id, stages.c.attempt)
+    line = select(stages.c.id, *values, *map(literal, texts), literal(place.created_at, BigInteger))
+    is_ours = (
+        (logs.c.stage_run_id == place.stage_run_id)
+        & (logs.c.fence == OUTSIDE)
+        & (logs.c.line == place.line)
+        & (logs.c.created_at == place.created_at)
+        & (tuple_(logs.c.level, logs.c.message, logs.c.fields) == tuple_(*map(literal, texts)))
     )
+
+    def write(tx: Connection) -> bool:
+        is_first_try = next(tries) == 1
+        is_there = stages.c.id == place.stage_run_id
+        if tx.scalar(select(stages.c.id).where(is_there).with_for_update(read=True, key_share=True)) is None:
+            return False  # it was deleted meanwhile; locked, so that it is not deleted before the line is there
+        insert = postgresql.insert(logs) if tx.dialect.name == "postgresql" else sqlite.insert(logs)
+        statement = insert.from_select(_COLUMNS, line.where(is_there))
+        if tx.execute(statement.on_conflict_do_nothing()).rowcount == 1:
+            return True
+        return not is_first_try and tx.scalar(select(logs.c.line).where(is_ours)) is not None
+
+    return write
 
 
 def _cursor(entry: LogEntry) -> str:

@@ -23,8 +23,8 @@ def count_prunable(tx: Connection, statuses: Collection[RunStatus], ended_before
     return int(tx.scalar(select(func.count()).select_from(runs).where(*_is_prunable(statuses, ended_before))) or 0)
 
 
-def prune_batch(tx: Connection, status: RunStatus, ended_before: int, limit: int) -> int:
-    """Delete up to ``limit`` such runs of one status, the longest ended first, with all that belongs to them; return how many.
+def prune_batch(tx: Connection, status: RunStatus, ended_before: int, limit: int) -> list[str]:
+    """Delete up to ``limit`` such runs of one status, the longest ended first, with all that belongs to them; return their ids.
 
     An output lives as long as the run that produced it or a fork that shares it.
     """
@@ -33,7 +33,7 @@ def prune_batch(tx: Connection, status: RunStatus, ended_before: int, limit: int
     # Asked again under the locks: the first answer is of the moment before they were taken.
     run_ids = list(tx.scalars(select(runs.c.id).where(runs.c.id.in_(locked), *_is_prunable([status], ended_before))))
     if not run_ids:
-        return 0
+        return []
     in_batch = stages.c.run_id.in_(run_ids)
     shared = list(tx.scalars(select(stages.c.output_id).where(in_batch, stages.c.shared_from.is_not(None))))
     tx.execute(delete(runs).where(runs.c.id.in_(run_ids)))
@@ -44,7 +44,7 @@ def prune_batch(tx: Connection, status: RunStatus, ended_before: int, limit: int
     tx.execute(select(outputs.c.id).where(is_shared).order_by(outputs.c.id).with_for_update())
     tx.execute(delete(outputs).where(outputs.c.run_id.in_(run_ids), ~has_fork))
     tx.execute(delete(outputs).where(outputs.c.id.in_(shared), ~has_fork, ~has_run))
-    return len(run_ids)
+    return run_ids
 
 
 def _is_prunable(statuses: Collection[RunStatus], ended_before: int) -> tuple[ColumnElement[bool], ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sqlite3
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.engine import reap_worker
+from workflow_engine.errors import RunStateError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.store.tables import runs
 
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
+
+#: The package has a function of this name.
+pruning = importlib.import_module("workflow_engine.engine.prune")
 
 
 def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
@@ -198,6 +204,107 @@ def test_a_rerun_whose_answer_was_lost_is_one_generation(start: Start, lost_answ
 
     assert run.snapshot().generation == 1
     assert [one.generation for one in run.stages(history=True)] == [0, 0, 1]
+
+
+def break_before_commit(tester: WorkflowTester, patch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
+    """Let the next transaction be rolled back, let others act, and make the call again, as after a lost connection."""
+    original = tester.database.transact
+
+    def transact(work: Callable[..., Any]) -> Any:
+        patch.setattr(tester.database, "transact", original)
+        with contextlib.suppress(ConnectionError), tester.database.engine.begin() as tx:
+            work(tx)
+            raise ConnectionError
+        meanwhile()
+        return original(work)
+
+    patch.setattr(tester.database, "transact", transact)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_rerun_that_did_not_happen_is_not_taken_for_the_one_that_somebody_else_made_meanwhile(
+    start: Start, monkeypatch: pytest.MonkeyPatch, *, ended: bool
+) -> None:
+    def meanwhile() -> None:
+        tester.rerun(run.id, from_stage="b")
+        tester.run_until_idle() if ended else None
+
+    workflow = chain(step("a"), step("b"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    tester.run_until_idle()
+    break_before_commit(tester, monkeypatch, meanwhile)
+
+    with pytest.raises(RunStateError, match="in generation 1"):
+        tester.rerun(run.id, from_stage="a")
+
+    assert [event.payload["from_stages"] for event in run.events() if str(event.type) == "run.rerun"] == [["b"]]
+
+
+def test_a_rerun_whose_answer_was_lost_is_accepted_also_when_it_has_ended_meanwhile(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = chain(step("a"), step("b"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    tester.run_until_idle()
+    original = tester.database.transact
+
+    def transact(work: Callable[..., Any]) -> Any:
+        monkeypatch.setattr(tester.database, "transact", original)
+        original(work)
+        tester.transition_workflow(run.id)
+        tester.run_until_idle()
+        tester.rerun(run.id, from_stage="a")
+        return original(work)
+
+    monkeypatch.setattr(tester.database, "transact", transact)
+    tester.rerun(run.id, from_stage="b")
+
+    assert run.snapshot().generation == 2
+
+
+def test_a_line_from_outside_whose_answer_was_lost_is_written_once(start: Start, lost_answers: Any) -> None:
+    workflow = chain(step("a"))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    log = tester.create_log_context(run.id, "a")
+    lost_answers(tester).lose(2)
+
+    log.info("same")
+    log.info("same")
+
+    assert [(entry.line, entry.message) for entry in run.logs().items] == [(1, "same"), (2, "same")]
+
+
+def test_a_deletion_of_runs_whose_answer_was_lost_counts_them_and_goes_on(
+    start: Start, lost_answers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "_BATCH", 2)
+    workflow = chain(step("a"))
+    tester = start(workflow)
+    for _ in range(5):
+        tester.create_run(workflow, 1)
+    tester.run_until_idle()
+    tester.advance(timedelta(seconds=1))
+    lost_answers(tester).lose()
+    deleted = tester.prune(timedelta(0), ["COMPLETED"])
+    assert (deleted, tester.list_runs().items) == (5, ())
+
+
+def test_a_cancel_whose_answer_was_lost_still_ends_the_processes(start: Start, lost_answers: Any) -> None:
+    def body(_: Any) -> int:
+        lost_answers(tester).lose()
+        tester.cancel(run.id, terminate=True)
+        return 1
+
+    workflow = chain(step("a", body))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+
+    tester.deliver()
+
+    assert [hint.stage_id for hint in tester.messages.terminated] == ["a"]
 
 
 def test_a_fork_whose_answer_was_lost_is_one_run(start: Start, lost_answers: Any) -> None:

@@ -150,6 +150,27 @@ def test_a_failed_run_is_run_again_from_a_stage(command: Command, worker: Workfl
     assert len(command("runs", "show", run_id, "--history", "--json").json["stages"]) == 5
 
 
+def test_a_rerun_can_be_asked_for_again(command: Command, worker: WorkflowRuntime, run_id: str) -> None:
+    asked = ("runs", "rerun", run_id, "--from-stage", "shout", "--idempotency-key", "k", "--wait")
+
+    first, second = command(*asked), command(*asked)
+    refused = command("runs", "rerun", run_id, "--from-stage", "shout", "--generation", "0")
+
+    assert (first.code, second.code, refused.code) == (0, 0, 2)
+    assert "generation 1" in refused.err
+    assert worker.get_run(run_id).snapshot().generation == 1
+
+
+def test_a_fork_can_be_asked_for_again(command: Command, worker: WorkflowRuntime, run_id: str) -> None:
+    asked = ("runs", "fork", run_id, "--from-stage", "shout", "--idempotency-key", "k")
+
+    first, second = command(*asked), command(*asked)
+    refused = command("runs", "fork", run_id, "--from-stage", "shout", "--generation", "3")
+
+    assert first.out == second.out
+    assert (refused.code, len(worker.list_runs().items)) == (2, 2)
+
+
 def test_a_rerun_from_a_stage_that_is_not_there_is_refused(command: Command, run_id: str) -> None:
     finished = command("runs", "rerun", run_id, "--from-stage", "nothing")
 
