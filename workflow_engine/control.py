@@ -318,17 +318,17 @@ class RunHandle(Generic[OutputT]):
         """Return its stage runs so far; with ``history`` those that reruns replaced, too."""
         return self._control.stages(self.id, history=history)
 
-    def logs(self, stage: AnyStage | None = None, *, after: str | None = None) -> Page[LogEntry]:
-        """Return a page of its log lines, the oldest first."""
-        return self._control.logs(self.id, stage, after=after)
+    def logs(self, stage: AnyStage | None = None, *, history: bool = False, after: str | None = None) -> Page[LogEntry]:
+        """Return a page of its log lines, the oldest first; with ``history`` those of stage runs before reruns, too."""
+        return self._control.logs(self.id, stage, history=history, after=after)
 
     def events(self, *, after_sequence: int = 0) -> list[Event]:
         """Return its events after a sequence number, in order."""
         return self._control.events(self.id, after_sequence=after_sequence)
 
-    def artifacts(self) -> list[ArtifactEntry]:
-        """Return which artifacts it has."""
-        return self._control.artifacts(self.id)
+    def artifacts(self, *, history: bool = False) -> list[ArtifactEntry]:
+        """Return which artifacts it has; with ``history`` those that do not count any more, too."""
+        return self._control.artifacts(self.id, history=history)
 
     def cancel(self, *, reason: str | None = None) -> RunSnapshot:
         """Cancel it."""

@@ -122,17 +122,34 @@ class RunReader:
         found = self.database.read(lambda tx: stage_queries.list_stages(tx, run_id, history=history))
         return found or self._nothing_of(run_id)
 
-    def stage_attempts(self, run_id: str, stage: AnyStage) -> list[AttemptSnapshot]:
-        """Return every attempt and poll of a stage, the oldest first."""
-        found = self.database.read(lambda tx: stage_queries.list_attempts(tx, run_id, id_of(stage)))
+    def stage_attempts(self, run_id: str, stage: AnyStage, *, history: bool = False) -> list[AttemptSnapshot]:
+        """Return the attempts and polls of a stage, the oldest first; with ``history`` also those before reruns."""
+        stage_id = id_of(stage)
+        found = self.database.read(lambda tx: stage_queries.list_attempts(tx, run_id, stage_id, history=history))
         return found or self._nothing_of(run_id)
 
     def logs(
-        self, run_id: str, stage: AnyStage | None = None, *, after: str | None = None, limit: int = 1000
+        self,
+        run_id: str,
+        stage: AnyStage | None = None,
+        *,
+        history: bool = False,
+        after: str | None = None,
+        limit: int = 1000,
     ) -> Page[LogEntry]:
-        """Return a page of log lines, the oldest first; ``after`` is ``next_cursor`` of the page before."""
+        """Return a page of log lines, the oldest first: of the live stage runs, and of those that a fork shares.
+
+        Args:
+            run_id: The run.
+            stage: Only lines of this stage.
+            history: Also lines of stage runs that reruns replaced.
+            after: ``next_cursor`` of the page before.
+            limit: Size of the page.
+        """
         stage_id = None if stage is None else id_of(stage)
-        page = self.database.read(lambda tx: logs.list_logs(tx, run_id, stage_id=stage_id, after=after, limit=limit))
+        page = self.database.read(
+            lambda tx: logs.list_logs(tx, run_id, stage_id=stage_id, history=history, after=after, limit=limit)
+        )
         if not page.items:
             self._nothing_of(run_id)
         return page
@@ -144,21 +161,35 @@ class RunReader:
         )
         return found or self._nothing_of(run_id)
 
-    def artifacts(self, run_id: str) -> list[ArtifactEntry]:
-        """Return which artifacts a run has, without their values."""
-        return self.database.read(lambda tx: artifacts.list_artifacts(tx, run_id)) or self._nothing_of(run_id)
+    def artifacts(self, run_id: str, *, history: bool = False) -> list[ArtifactEntry]:
+        """Return which artifacts a run has, without their values: those of its live stage runs.
 
-    def artifact(self, run_id: str, key: str, *, stage: AnyStage | None = None) -> Any:
-        """Return an artifact of a stage, or without ``stage`` one that the run's stages share, as plain JSON.
+        Those whose output a fork shares are the fork's as well. With ``history`` the others are listed, too: those of
+        stage runs that reruns replaced, and shared ones that a later stage run replaced.
+        """
+        found = self.database.read(lambda tx: artifacts.list_artifacts(tx, run_id, history=history))
+        return found or self._nothing_of(run_id)
+
+    def artifact(self, run_id: str, key: str, *, stage: AnyStage | None = None, generation: int | None = None) -> Any:
+        """Return an artifact as plain JSON.
+
+        Args:
+            run_id: The run.
+            key: As it was saved.
+            stage: The stage that it belongs to; without it, it is one that the run's stages share.
+            generation: Of the stage run that wrote it, live or not; by default what the live stage runs have.
 
         Raises:
+            RunNotFoundError: There is no such run.
             ArtifactNotFoundError: There is none under that key.
         """
-        scope = artifacts.SHARED if stage is None else id_of(stage)
-        text = self.database.read(lambda tx: artifacts.find_artifact(tx, run_id, scope, key))
+        stage_id = None if stage is None else id_of(stage)
+        text = self.database.read(lambda tx: artifacts.find_artifact(tx, run_id, stage_id, key, generation=generation))
         if text is None:
-            owner = f'Stage "{scope}" of run {run_id}' if scope else f"Run {run_id}"
-            raise ArtifactNotFoundError(f"{owner} has no artifact {key!r}")
+            self._nothing_of(run_id)
+            owner = f'Stage "{stage_id}" of run {run_id}' if stage_id else f"Run {run_id}"
+            when = "" if generation is None else f" of generation {generation}"
+            raise ArtifactNotFoundError(f"{owner} has no artifact {key!r}{when}")
         return decode_json(text)
 
     def annotations(
@@ -172,18 +203,22 @@ class RunReader:
         attempt: int | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        history: bool = False,
     ) -> list[AnnotationEntry]:
-        """Return the annotations of a run, the oldest first.
+        """Return the annotations of a run, the oldest first: of its live stage runs, and all that others left.
+
+        Those of stage runs whose output a fork shares are the fork's as well.
 
         Args:
             run_id: The run.
             prefix: Start of their keys.
             actor: Who left them; ``stage`` for those of stages.
             stage: The stage that left them.
-            generation: The pass over the plan they were left in.
+            generation: The pass over the plan they were left in, also one that is history.
             attempt: The attempt that left them.
             created_after: The first instant that counts.
             created_before: The first instant that does not count any more.
+            history: Also those of stage runs that reruns replaced.
         """
         wanted = AnnotationFilter(
             prefix=prefix,
@@ -193,6 +228,7 @@ class RunReader:
             attempt=attempt,
             created_after=created_after,
             created_before=created_before,
+            history=history or generation is not None,
         )
         found = self.database.read(lambda tx: list_annotations(tx, run_id, wanted))
         return found or self._nothing_of(run_id)

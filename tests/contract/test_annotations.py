@@ -81,6 +81,7 @@ def test_annotations_are_found_by_prefix_actor_stage_and_generation(database: Da
     _add(database, run_id, "review.score", actor="ada")
     _add(database, run_id, "Review.score", actor="eve")
     _add(database, run_id, "review_score")
+    records.stage(run_id, "extract", generation=1)
     records.insert(
         "workflow_annotations",
         id="z",

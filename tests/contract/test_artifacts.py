@@ -11,7 +11,6 @@ import sqlalchemy as sa
 
 from workflow_engine.errors import LeaseLost
 from workflow_engine.store.artifacts import (
-    SHARED,
     delete_artifact,
     find_artifact,
     list_artifact_keys,
@@ -62,7 +61,23 @@ def test_the_same_key_of_a_stage_of_its_run_and_of_another_stage_are_three_artif
     assert [entry.stage_id for entry in entries] == [None, "classify", "extract"]
     assert load_artifact(database, claim, "k", shared=False) == "1"
     assert load_artifact(database, other, "k", shared=True) == "2"
-    assert database.read(lambda tx: find_artifact(tx, claim.run_id, SHARED, "k")) == "2"
+    assert database.read(lambda tx: find_artifact(tx, claim.run_id, None, "k")) == "2"
+
+
+def test_a_stage_run_has_one_value_under_a_shared_key_however_often_others_save_and_delete_it(
+    database: Database, records: Any, claim: Claim
+) -> None:
+    other = records.claim(claim.run_id, "classify")
+    for one in (claim, other):
+        save_artifact(database, one, "k", one.stage_id, shared=True)
+    delete_artifact(database, claim, "k", shared=True)
+    hidden = load_artifact(database, other, "k", shared=True)
+
+    save_artifact(database, other, "k", "again", shared=True)
+
+    assert hidden is None
+    assert load_artifact(database, claim, "k", shared=True) == "again"
+    assert len(database.read(lambda tx: list_artifacts(tx, claim.run_id, history=True))) == 1
 
 
 def test_keys_are_listed_by_prefix_sorted_and_the_case_matters(database: Database, claim: Claim) -> None:

@@ -244,7 +244,7 @@ def test_every_claim_of_a_stage_is_listed_the_oldest_first(database: Database, r
     records.insert("workflow_attempts", stage_run_id=old, fence=2, **(claim | ended | {"kind": "POLL"}))
     records.insert("workflow_attempts", stage_run_id=old, fence=1, **claim | ended)
 
-    first, second, third = database.read(lambda tx: list_attempts(tx, run_id, "extract"))
+    first, second, third = database.read(lambda tx: list_attempts(tx, run_id, "extract", history=True))
 
     assert [(a.stage_run_id, a.fence) for a in (first, second, third)] == [(old, 1), (old, 2), (new, 1)]
     assert (first.outcome, first.duration) == (AttemptOutcome.FAILED, timedelta(seconds=1))

@@ -32,14 +32,17 @@ def follow_events(
 
 
 def follow_logs(
-    runtime: WorkflowRuntime, run_id: str, *, stage: str | None = None, follow: bool = False
+    runtime: WorkflowRuntime, run_id: str, *, stage: str | None = None, history: bool = False, follow: bool = False
 ) -> Iterator[LogEntry]:
-    """Yield the log of a run, or of one stage; with ``follow``, also later lines until the run has ended."""
+    """Yield the log of a run, or of one stage; with ``follow``, also later lines until the run has ended.
+
+    With ``history`` the lines of stage runs that reruns replaced come, too.
+    """
     after: str | None = None
     seen: set[tuple[str, int, int]] = set()
     while True:
         has_ended = _has_ended(runtime, run_id)
-        page = runtime.logs(run_id, stage, after=after)
+        page = runtime.logs(run_id, stage, history=history, after=after)
         for entry in page.items:
             key = (entry.stage_run_id, entry.fence, entry.line)
             if key not in seen:

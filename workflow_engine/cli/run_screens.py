@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from workflow_engine.events import Event
-    from workflow_engine.store.snapshots import LogEntry, RunSnapshot, StageSnapshot
+    from workflow_engine.store.snapshots import ArtifactEntry, LogEntry, RunSnapshot, StageSnapshot
 
 #: Width of a terminal from which on there is room for another column or the timeline.
 _WIDE: Final = 110
@@ -102,6 +102,22 @@ def stages_table(stages: Sequence[StageSnapshot], *, now: datetime, width: int) 
         ]
         seen_group = group
         table.add_row(*cells, *((_bar(stage, begin, end, now),) if is_wide else ()))
+    return table
+
+
+def artifacts_table(entries: Sequence[ArtifactEntry]) -> Table:
+    """Return a table of artifacts; those that do not count any more are told apart by their generation."""
+    table = make_table("stage", "key", "bytes", "saved", "by", "note")
+    table.columns[2].justify = "right"
+    for entry in entries:
+        table.add_row(
+            Text(entry.stage_id or "(shared)", style="id"),
+            Text(entry.key, style="" if entry.is_live else "idle"),
+            f"{entry.size_bytes:,}",
+            Text(format_instant(entry.updated_at), style="label"),
+            entry.written_by,
+            Text("" if entry.is_live else f"history, generation {entry.generation}", style="label"),
+        )
     return table
 
 

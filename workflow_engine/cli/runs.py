@@ -146,14 +146,15 @@ def wait(connection: Connection, run_id: str, timeout: timedelta | None) -> None
 @runs.command()
 @run_argument
 @click.option("--stage", help="Only this stage.")
+@click.option("--history", is_flag=True, help="Also the lines of stage runs that reruns replaced.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
 @json_option
 @pass_connection
-def logs(connection: Connection, run_id: str, stage: str | None, *, follow: bool, as_json: bool) -> None:
+def logs(connection: Connection, run_id: str, stage: str | None, *, history: bool, follow: bool, as_json: bool) -> None:
     """Write what the stages of a run logged."""
     runtime = connection.runtime()
     console = output()
-    for entry in follow_logs(runtime, run_id, stage=stage, follow=follow):
+    for entry in follow_logs(runtime, run_id, stage=stage, history=history, follow=follow):
         if as_json:
             print_json_line(run_screens.as_dict(entry))
         else:
@@ -175,6 +176,38 @@ def events(connection: Connection, run_id: str, after_sequence: int, *, follow: 
             print_json_line(run_screens.as_dict(event))
         else:
             console.print(run_screens.event_line(event), soft_wrap=True)
+
+
+@runs.command(short_help="List the artifacts of a run, or write one.")
+@run_argument
+@click.argument("key", required=False)
+@click.option("--stage", help="The stage that KEY belongs to; without it, KEY is one that the run's stages share.")
+@click.option("--generation", type=click.IntRange(0), help="KEY as stage runs of this generation left it.")
+@click.option("--history", is_flag=True, help="Also list those of stage runs that reruns replaced.")
+@json_option
+@pass_connection
+def artifacts(
+    connection: Connection,
+    run_id: str,
+    key: str | None,
+    stage: str | None,
+    generation: int | None,
+    *,
+    history: bool,
+    as_json: bool,
+) -> None:
+    """List the artifacts of a run, or write the one under KEY as JSON."""
+    runtime = connection.runtime()
+    if key is not None:
+        print_json(runtime.artifact(run_id, key, stage=stage, generation=generation))
+        return
+    entries = runtime.artifacts(run_id, history=history)
+    if as_json:
+        print_json([run_screens.as_dict(entry) for entry in entries])
+    elif entries:
+        output().print(run_screens.artifacts_table(entries))
+    else:
+        messages().print("No artifacts")
 
 
 @runs.command(short_help="End a run now.")

@@ -111,7 +111,7 @@ class ActiveExecution(Execution):
 
     @property
     def storage(self) -> StageStorage:
-        """Artifacts of this stage; ``.shared`` for those of the run."""
+        """Artifacts of this stage run; ``.shared`` for those that the run's stages share."""
         return StageStorage(self._port)
 
     @overload

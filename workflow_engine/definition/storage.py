@@ -25,7 +25,9 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:")
 class StageStorage:
     """Named values that outlive the attempt. Keys belong to the stage; ``.shared`` is the scope of the whole run.
 
-    Keys look like relative paths: ``pages/1.json``.
+    Keys look like relative paths: ``pages/1.json``. Values belong to the stage run that saved them: later attempts find
+    them, a rerun of the stage begins with none, and a fork has those of the stage runs whose outputs it shares. Of a
+    shared key the value counts that was saved last by a stage run which no rerun has replaced.
     """
 
     __slots__ = ("_is_shared", "_port")

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import IdempotencyConflictError, RunNotFoundError
 from workflow_engine.payload import decode_json
+from workflow_engine.store.lineage import lineage
 from workflow_engine.store.moves import now
 from workflow_engine.store.snapshots import AnnotationEntry
-from workflow_engine.store.tables import metadata, runs
+from workflow_engine.store.tables import metadata, runs, stages
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.engine import Connection, RowMapping
     from sqlalchemy.sql import Select
 
@@ -37,6 +39,8 @@ class AnnotationFilter:
     #: The first instant that counts, and the first that does not count any more.
     created_after: datetime | None = None
     created_before: datetime | None = None
+    #: Also those of stage runs that reruns superseded.
+    history: bool = False
 
 
 def add_annotation(
@@ -77,15 +81,38 @@ def add_annotation(
 
 
 def list_annotations(tx: Connection, run_id: str, wanted: AnnotationFilter) -> list[AnnotationEntry]:
-    """Read the annotations of a run, the oldest first."""
+    """Read the annotations of a run, the oldest first; those of the stage runs that a fork shares included."""
     query = (
         select(_annotations)
-        .where(_annotations.c.run_id == run_id)
+        .where(or_(_is_own(run_id, history=wanted.history), _annotations.c.id.in_(_shared(run_id, wanted))))
         .order_by(_annotations.c.created_at, _annotations.c.id)
     )
     rows = tx.execute(_restrict(query, wanted)).mappings()
     # The prefix is compared here: LIKE ignores case on SQLite.
     return [_annotation_entry(row) for row in rows if row["key"].startswith(wanted.prefix)]
+
+
+def _is_own(run_id: str, *, history: bool) -> ColumnElement[bool]:
+    """Tell which were left in the run itself: by others than stages, and by its stage runs."""
+    is_of_run = _annotations.c.run_id == run_id
+    if history:
+        return is_of_run
+    is_live = exists().where(*_left_by(stages), stages.c.superseded_by.is_(None))
+    return and_(is_of_run, or_(_annotations.c.stage_id.is_(None), is_live))
+
+
+def _shared(run_id: str, wanted: AnnotationFilter) -> Select[tuple[str]]:
+    """Return the ids of those left by the stage runs of other runs whose outputs this one shares."""
+    members = lineage(run_id, history=wanted.history)
+    producers = (
+        select(_annotations.c.id).join(stages, and_(*_left_by(stages))).join(members, members.c.origin == stages.c.id)
+    )
+    return producers.where(members.c.origin != members.c.owner)
+
+
+def _left_by(producers: Table) -> tuple[ColumnElement[bool], ...]:
+    """Tell which stage run left an annotation: a run has one of each stage and generation."""
+    return tuple(_annotations.c[name] == producers.c[name] for name in ("run_id", "stage_id", "generation"))
 
 
 def _restrict(query: Select[Any], wanted: AnnotationFilter) -> Select[Any]:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.payload import decode_json
+from workflow_engine.store.lineage import lineage
 from workflow_engine.store.moves import now
 from workflow_engine.store.snapshots import LogEntry, Page
 from workflow_engine.store.tables import logs, stages
@@ -36,9 +37,17 @@ _POSITION = (logs.c.created_at, logs.c.stage_run_id, logs.c.fence, logs.c.line)
 
 
 def list_logs(
-    tx: Connection, run_id: str, *, stage_id: str | None = None, after: str | None = None, limit: int = 1000
+    tx: Connection,
+    run_id: str,
+    *,
+    stage_id: str | None = None,
+    history: bool = False,
+    after: str | None = None,
+    limit: int = 1000,
 ) -> Page[LogEntry]:
-    """Read a page of a run's log lines, the oldest first.
+    """Read a page of the log lines of a run's live stage runs, with ``history`` of all, the oldest first.
+
+    A fork has those of the stage runs whose outputs it shares, too.
 
     Attempts write their lines in batches, so lines of parallel stages arrive out of order: who follows a run that
     is under way reads a little of the past again and drops what it has by ``(stage_run_id, fence, line)``.
@@ -47,7 +56,8 @@ def list_logs(
         InvalidRequestError: ``after`` is not a cursor of an earlier page.
     """
     size = max(1, limit)
-    query = select(logs).where(logs.c.run_id == run_id).order_by(*_POSITION).limit(size + 1)
+    members = lineage(run_id, history=history)
+    query = select(logs).where(logs.c.stage_run_id.in_(select(members.c.origin))).order_by(*_POSITION).limit(size + 1)
     if stage_id is not None:
         query = query.where(logs.c.stage_id == stage_id)
     if after is not None:

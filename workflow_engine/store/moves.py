@@ -43,7 +43,7 @@ _NO_ERROR = {"error_code": None, "error_type": None, "error_message": None, "err
 #: What a fork takes over of the stage runs whose outputs it shares.
 _SHARED_COLUMNS = (
     "stage_id", "stage_name", "stage_number", "execution_group", "input_group", "dependencies", "status",
-    "max_attempts", "max_crashes", "queue", "priority", "dispatch_priority", "output_id",
+    "max_attempts", "max_crashes", "queue", "priority", "dispatch_priority", "output_id", "metrics",
 )  # fmt: skip
 #: Where work that was sent before and lost is sent again: the list that is read first.
 RECOVERY_PRIORITY = 10
@@ -282,7 +282,8 @@ class LockedRun:
             copy = {name: row[name] for name in _SHARED_COLUMNS}
             own = {"id": new_id(), "run_id": self.id, "generation": self.generation, "created_at": self.now}
             ended = {"available_at": self.now, "dispatched_at": self.now, "completed_at": self.now}
-            self.tx.execute(stages.insert().values(**copy, **own, **ended, shared_from=row["id"]))
+            producer = row["shared_from"] or row["id"]
+            self.tx.execute(stages.insert().values(**copy, **own, **ended, shared_from=producer))
 
     def _new_stage_run(self, stage: NewStageRun, available_at: int) -> dict[str, Any]:
         timeout = stage.queue_timeout_ms

@@ -183,6 +183,12 @@ class ArtifactEntry:
     key: str
     #: Length of its JSON text.
     size_bytes: int
+    #: The stage that wrote it.
+    written_by: str
+    #: Of the stage run that wrote it; in a fork, of the stage run that shares it.
+    generation: int
+    #: False for history: its stage run was superseded by a rerun, or a later one wrote, or deleted, the shared key.
+    is_live: bool
     created_at: datetime
     updated_at: datetime
 

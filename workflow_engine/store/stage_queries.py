@@ -9,6 +9,7 @@ from sqlalchemy import select
 from workflow_engine.clock import ms_to_instant
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.payload import decode_json
+from workflow_engine.store.lineage import lineage
 from workflow_engine.store.records import AttemptOutcome, ClaimKind, StoredOutput
 from workflow_engine.store.snapshots import AttemptSnapshot, ErrorInfo, StageSnapshot, nanos_to_cost, optional_instant
 from workflow_engine.store.tables import attempts, outputs, stages
@@ -31,13 +32,14 @@ def find_stage_run(tx: Connection, stage_run_id: str) -> StageSnapshot | None:
     return _stage_snapshot(row) if row else None
 
 
-def list_attempts(tx: Connection, run_id: str, stage_id: str) -> list[AttemptSnapshot]:
-    """Read every claim of a stage of a run, the oldest first, those of earlier generations included."""
+def list_attempts(tx: Connection, run_id: str, stage_id: str, *, history: bool = False) -> list[AttemptSnapshot]:
+    """Read the claims of a stage of a run, the oldest first; with ``history`` those of earlier generations, too."""
+    members = lineage(run_id, history=history)
     query = (
         select(attempts)
-        .join(stages, stages.c.id == attempts.c.stage_run_id)
-        .where(stages.c.run_id == run_id, stages.c.stage_id == stage_id)
-        .order_by(stages.c.generation, attempts.c.fence)
+        .join(members, members.c.origin == attempts.c.stage_run_id)
+        .where(members.c.stage_id == stage_id)
+        .order_by(members.c.generation, attempts.c.fence)
     )
     return [_attempt_snapshot(row) for row in tx.execute(query).mappings()]
 

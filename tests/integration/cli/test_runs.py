@@ -150,6 +150,34 @@ def test_a_failed_run_is_run_again_from_a_stage(command: Command, worker: Workfl
     assert len(command("runs", "show", run_id, "--history", "--json").json["stages"]) == 5
 
 
+def test_logs_are_those_of_the_present_generation_unless_history_is_asked_for(command: Command, run_id: str) -> None:
+    command("runs", "rerun", run_id, "--from-stage", "split", "--wait")
+
+    present, everything = command("runs", "logs", run_id), command("runs", "logs", run_id, "--history")
+
+    assert (present.out.count("splitting"), everything.out.count("splitting")) == (1, 2)
+
+
+def test_artifacts_are_listed_and_written(command: Command, worker: WorkflowRuntime, run_id: str) -> None:
+    nothing = command("runs", "artifacts", run_id)
+    stage_run = worker.stages(run_id)[0].id
+    row = f"('{run_id}', 'split', 'page', '[1]', '{stage_run}', 1, 1, 1), ('{run_id}', '', 'all', '2', '{stage_run}', 1, 1, 1)"
+    worker.database.transact(lambda tx: tx.exec_driver_sql(f"INSERT INTO workflow_artifacts VALUES {row}"))
+
+    listed = command("runs", "artifacts", run_id)
+    own = command("runs", "artifacts", run_id, "page", "--stage", "split")
+    command("runs", "rerun", run_id, "--from-stage", "split", "--wait")
+    missing = command("runs", "artifacts", run_id, "all")
+    before = command("runs", "artifacts", run_id, "all", "--generation", "0")
+    history = command("runs", "artifacts", run_id, "--history", "--json")
+
+    assert "No artifacts" in nothing.err
+    assert [line.split()[:2] for line in listed.out.splitlines()[1:]] == [["(shared)", "all"], ["split", "page"]]
+    assert (own.json, before.json, missing.code) == ([1], 2, 2)
+    assert "has no artifact 'all'" in missing.err
+    assert [(entry["key"], entry["is_live"]) for entry in history.json] == [("all", False), ("page", False)]
+
+
 def test_a_rerun_can_be_asked_for_again(command: Command, worker: WorkflowRuntime, run_id: str) -> None:
     asked = ("runs", "rerun", run_id, "--from-stage", "shout", "--idempotency-key", "k", "--wait")
 

@@ -27,7 +27,8 @@ class GrowingRun:
         status = RunStatus.COMPLETED if self.written == 3 else RunStatus.RUNNING
         return SimpleNamespace(snapshot=lambda: SimpleNamespace(status=status))
 
-    def logs(self, run_id: str, stage: str | None, *, after: str | None) -> Page[LogEntry]:
+    def logs(self, run_id: str, stage: str | None, *, history: bool, after: str | None) -> Page[LogEntry]:
+        assert not history
         begin = int(after or 0)
         end = min(begin + self.page_size, self.written)
         lines = [LogEntry(run_id, "1", "a", 1, 1, n, "info", f"line {n}", {}, NOW) for n in range(begin, end)]
