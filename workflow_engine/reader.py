@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from workflow_engine.definition import GroupOutput, Stage
@@ -18,6 +19,8 @@ from workflow_engine.errors import (
 )
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.payload import decode_json, encode_json
+from workflow_engine.redact import Redactor
+from workflow_engine.settings import Settings
 from workflow_engine.store import artifacts, event_queries, logs, queries, stage_queries
 from workflow_engine.store.annotations import AnnotationFilter, list_annotations
 
@@ -50,11 +53,13 @@ class RunReader:
     Args:
         database: Where they are recorded.
         registry: Parses outputs; those of workflows that it does not know are returned as plain JSON.
+        redactor: Replaces secrets in what is shown for people: states and metadata of suspensions.
     """
 
-    def __init__(self, database: Database, registry: Registry) -> None:
+    def __init__(self, database: Database, registry: Registry, *, redactor: Redactor | None = None) -> None:
         self._database = database
         self._registry = registry
+        self._redactor = redactor or Redactor(Settings.model_fields["redact_keys"].default)
 
     @property
     def database(self) -> Database:
@@ -120,7 +125,7 @@ class RunReader:
     def stages(self, run_id: str, *, history: bool = False) -> list[StageSnapshot]:
         """Return the stage runs that a run has so far; with ``history`` those that reruns replaced, too."""
         found = self.database.read(lambda tx: stage_queries.list_stages(tx, run_id, history=history))
-        return found or self._nothing_of(run_id)
+        return [self._redact(stage) for stage in found] or self._nothing_of(run_id)
 
     def stage_attempts(self, run_id: str, stage: AnyStage, *, history: bool = False) -> list[AttemptSnapshot]:
         """Return the attempts and polls of a stage, the oldest first; with ``history`` also those before reruns."""
@@ -302,6 +307,13 @@ class RunReader:
             raise StageSkipped(f'Stage "{stage_id}" of run {run_id} was skipped and has no output')
         status = "has not begun" if found is None else f"is {found.status}"
         raise StageOutputMissing(f'Stage "{stage_id}" of run {run_id} {status}; it has no output')
+
+    def _redact(self, stage: StageSnapshot) -> StageSnapshot:
+        waits = stage.suspension
+        if waits is None:
+            return stage
+        shown = {"state": self._redactor.value(waits.state), "metadata": self._redactor.value(waits.metadata)}
+        return replace(stage, suspension=replace(waits, **shown))
 
     def _find_stage(self, run_id: str, stage_id: str) -> Stage[Any, Any] | None:
         """Return the definition of a stage; None where its workflow is not known here."""

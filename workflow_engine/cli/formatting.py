@@ -69,6 +69,11 @@ def format_fields(fields: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={_format_value(value)}" for key, value in fields.items())
 
 
+def format_json(value: Any) -> str:
+    """Return a value as JSON on one line."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
 def one_line(text: str, limit: int = 300) -> str:
     """Return ``text`` on one line, shortened to ``limit`` characters."""
     line = " ".join(text.split())
@@ -89,4 +94,4 @@ def _two_units(seconds: int, large: int, large_name: str, small: int, small_name
 def _format_value(value: Any) -> str:
     if isinstance(value, str) and value and not set(value) & set(' "\n\t='):
         return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return format_json(value)

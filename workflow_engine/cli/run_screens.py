@@ -17,6 +17,7 @@ from workflow_engine.cli.formatting import (
     format_duration,
     format_fields,
     format_instant,
+    format_json,
     format_time,
     one_line,
 )
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from workflow_engine.events import Event
-    from workflow_engine.store.snapshots import ArtifactEntry, LogEntry, RunSnapshot, StageSnapshot
+    from workflow_engine.store.snapshots import ArtifactEntry, LogEntry, RunSnapshot, StageSnapshot, Suspension
 
 #: Width of a terminal from which on there is room for another column or the timeline.
 _WIDE: Final = 110
 _TIMELINE: Final = 28
+#: Of a suspended state so much is shown; ``--json`` has the rest.
+_LONGEST_STATE: Final = 1000
 _LEVEL_STYLES: Final = {"debug": "idle", "info": "ok", "warning": "waiting", "error": "bad"}
 _EVENT_STYLES: Final = {
     "completed": "ok",
@@ -71,6 +74,9 @@ def _run_cells(run: RunSnapshot, now: datetime, *, is_wide: bool) -> list[tuple[
 def run_screen(run: RunSnapshot, stages: Sequence[StageSnapshot], *, now: datetime, width: int) -> Group:
     """Return everything about a run on one screen: its head, its stages and its errors."""
     parts: list[RenderableType] = [_head(run), _facts(run, now), Text(), stages_table(stages, now=now, width=width)]
+    for stage in stages:
+        if stage.status is StageStatus.SUSPENDED and stage.suspension:
+            parts += [Text(), _suspension(stage, stage.suspension, now)]
     errors = [_error(stage) for stage in stages if stage.error and stage.status is not StageStatus.COMPLETED]
     if not errors and run.error_message:
         errors = [Text.assemble((f"{run.error_code}: ", "bad"), run.error_message)]
@@ -220,6 +226,7 @@ def _describe(run: RunSnapshot, now: datetime) -> Iterable[tuple[str, str]]:
         "cost": cost if run.total_cost or run.total_tokens else "",
         "metadata": one_line(format_fields(run.metadata)),
         "key": run.idempotency_key,
+        "type": run.workflow_type or "",
         "parent": run.parent_run_id,
         "forked from": run.forked_from,
         "deadline": deadline if run.deadline_at else "",
@@ -229,22 +236,55 @@ def _describe(run: RunSnapshot, now: datetime) -> Iterable[tuple[str, str]]:
 
 def _note(stage: StageSnapshot, now: datetime) -> str:
     """Return what is worth knowing about a stage run beyond its status, most urgent first."""
-    notes = []
-    if stage.status is StageStatus.PENDING and stage.available_at > now:
-        notes.append(f"due {format_age(stage.available_at, now)}")
+    return ", ".join(filter(None, (*_waiting_notes(stage, now), *_counts(stage))))
+
+
+def _waiting_notes(stage: StageSnapshot, now: datetime) -> Iterable[str]:
+    """Yield what a stage run waits for, and what went wrong with it."""
+    is_pending = stage.status is StageStatus.PENDING
+    if stage.mismatch_since and is_pending:
+        yield f"no worker has its definition since {format_age(stage.mismatch_since, now)}"
+    if is_pending and stage.available_at > now:
+        yield f"due {format_age(stage.available_at, now)}"
+    if is_pending and stage.queue_timeout_at:
+        yield f"fails {format_age(stage.queue_timeout_at, now)} unless claimed"
     if stage.status is StageStatus.SUSPENDED and stage.next_poll_at:
-        notes.append(f"next poll {format_age(stage.next_poll_at, now)}")
+        yield f"next poll {format_age(stage.next_poll_at, now)}"
     if stage.error and stage.status is not StageStatus.FAILED:
-        notes.append(one_line(stage.error.message, 60))
-    if stage.crashes:
-        notes.append(f"lost {stage.crashes}×")  # noqa: RUF001 - a multiplication sign is meant
-    if stage.polls:
-        notes.append(format_count(stage.polls, "poll"))
-    if stage.cost or stage.tokens:
-        notes.append(f"cost {format_cost(stage.cost)}, {stage.tokens:,} tokens")
-    if not stage.is_live:
-        notes.append(f"generation {stage.generation}")
-    return ", ".join(notes)
+        yield one_line(stage.error.message, 60)
+    if stage.cleanup_due_at:
+        yield f"owes a clean-up, tried {_times(stage.cleanup_attempts)}"
+
+
+def _counts(stage: StageSnapshot) -> Iterable[str]:
+    """Yield what happened to a stage run how often."""
+    yield f"lost {_times(stage.crashes)}" if stage.crashes else ""
+    yield f"postponed {_times(stage.postponements)}" if stage.postponements else ""
+    yield f"message lost {_times(stage.redispatches)}" if stage.redispatches else ""
+    yield format_count(stage.polls, "poll") if stage.polls else ""
+    yield f"cost {format_cost(stage.cost)}, {stage.tokens:,} tokens" if stage.cost or stage.tokens else ""
+    yield "shared" if stage.shared_from else ""
+    yield "" if stage.is_live else f"generation {stage.generation}"
+
+
+def _times(count: int) -> str:
+    return f"{count}×"  # noqa: RUF001 - a multiplication sign is meant
+
+
+def _suspension(stage: StageSnapshot, waits: Suspension, now: datetime) -> Text:
+    """Return what a suspended stage waits for: what an operator needs to ask the provider about it."""
+    end = f", at most until {format_instant(stage.max_wait_until)}" if stage.max_wait_until else ""
+    text = Text.assemble((stage.stage_id, "waiting"), f" waits since {format_age(stage.suspended_at, now)}{end}")
+    failed = f"{format_count(waits.poll_failures, 'poll')} failed in a row" if waits.poll_failures else ""
+    lost = f"{format_count(waits.poll_crashes, 'poll')} lost" if waits.poll_crashes else ""
+    facts = {
+        "runs" if waits.on == "runs" else "state": one_line(format_json(waits.state), _LONGEST_STATE),
+        "metadata": one_line(format_json(waits.metadata), _LONGEST_STATE) if waits.metadata else "",
+        "polls": ", ".join(filter(None, (failed, lost))),
+    }
+    for label, value in facts.items():
+        text.append(f"\n  {label:<8}  ", style="label").append(value) if value else None
+    return text
 
 
 def _error(stage: StageSnapshot) -> Text:

@@ -180,6 +180,7 @@ def _run_snapshot(row: RowMapping) -> RunSnapshot:
         total_cost=nanos_to_cost(int(row["cost_nanos"])),
         total_tokens=int(row["tokens"]),
         parent_run_id=row["parent_run_id"],
+        parent_stage_run_id=row["parent_stage_run_id"],
         forked_from=row["forked_from"],
         deadline_at=optional_instant(row["deadline_at"]),
         created_at=ms_to_instant(row["created_at"]),

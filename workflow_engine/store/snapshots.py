@@ -50,6 +50,8 @@ class RunSnapshot:
     total_cost: Decimal
     total_tokens: int
     parent_run_id: str | None
+    #: The stage run that started it.
+    parent_stage_run_id: str | None
     #: The run whose outputs it shares, for a fork.
     forked_from: str | None
     deadline_at: datetime | None
@@ -86,6 +88,25 @@ class RolledUpCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspension:
+    """What a stage run is, or was last, suspended on."""
+
+    #: ``poll``, or ``runs`` for the end of other runs.
+    on: str
+    #: What its next poll is given: a batch's id, the ids of the runs. Values of secret keys are replaced.
+    state: Any
+    #: What ``Suspend(metadata=…)`` said. Values of secret keys are replaced.
+    metadata: Any
+    #: Wait between polls that the suspension asked for.
+    poll_interval: timedelta | None
+    #: Polls in a row that raised, and polls whose worker died or fell silent.
+    poll_failures: int
+    poll_crashes: int
+    #: When the last poll was asked for, once ``max_wait`` had passed.
+    final_poll_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class StageSnapshot:
     """A stage run as it was when it was read."""
 
@@ -106,16 +127,35 @@ class StageSnapshot:
     max_attempts: int
     #: Attempts whose worker died or fell silent.
     crashes: int
+    max_crashes: int
+    #: Attempts that ended with ``RetryAfter``.
+    postponements: int
     queue: str
     priority: int
     #: The process that holds it, or held it last.
     worker_id: str | None
+    #: Until when that process holds it, unless it renews its lease; None for one that nobody holds.
+    lease_until: datetime | None
     #: When it may be claimed: in the future while it waits for a retry.
     available_at: datetime
+    #: When it fails unless somebody claims it before.
+    queue_timeout_at: datetime | None
+    #: When its latest message was sent, and how often a message of its present wait was lost and sent again.
+    dispatched_at: datetime
+    redispatches: int
+    #: Since when workers have been giving it back because their definitions do not fit.
+    mismatch_since: datetime | None
     next_poll_at: datetime | None
     suspended_at: datetime | None
     max_wait_until: datetime | None
     polls: int
+    #: None for one that never suspended.
+    suspension: Suspension | None
+    #: When its ``on_cancel`` is called next, and how often that was tried; None where nothing is owed.
+    cleanup_due_at: datetime | None
+    cleanup_attempts: int
+    #: In a fork: the stage run that produced the output, and whose records it has.
+    shared_from: str | None
     cost: Decimal
     tokens: int
     metrics: Mapping[str, Any]

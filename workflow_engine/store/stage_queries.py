@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -11,7 +12,14 @@ from workflow_engine.lifecycle import StageStatus
 from workflow_engine.payload import decode_json
 from workflow_engine.store.lineage import lineage
 from workflow_engine.store.records import AttemptOutcome, ClaimKind, StoredOutput
-from workflow_engine.store.snapshots import AttemptSnapshot, ErrorInfo, StageSnapshot, nanos_to_cost, optional_instant
+from workflow_engine.store.snapshots import (
+    AttemptSnapshot,
+    ErrorInfo,
+    StageSnapshot,
+    Suspension,
+    nanos_to_cost,
+    optional_instant,
+)
 from workflow_engine.store.tables import attempts, outputs, stages
 
 if TYPE_CHECKING:
@@ -69,14 +77,25 @@ def _stage_snapshot(row: RowMapping) -> StageSnapshot:
         attempt=row["attempt"],
         max_attempts=row["max_attempts"],
         crashes=row["crashes"],
+        max_crashes=row["max_crashes"],
+        postponements=row["postponements"],
         queue=row["queue"],
         priority=row["priority"],
         worker_id=row["worker_id"],
+        lease_until=optional_instant(row["lease_until"]),
         available_at=ms_to_instant(row["available_at"]),
+        queue_timeout_at=optional_instant(row["queue_timeout_at"]),
+        dispatched_at=ms_to_instant(row["dispatched_at"]),
+        redispatches=row["redispatches"],
+        mismatch_since=optional_instant(row["mismatch_since"]),
         next_poll_at=optional_instant(row["next_poll_at"]),
         suspended_at=optional_instant(row["suspended_at"]),
         max_wait_until=optional_instant(row["max_wait_until"]),
         polls=row["polls"],
+        suspension=_suspension(row),
+        cleanup_due_at=optional_instant(row["cleanup_due_at"]),
+        cleanup_attempts=row["cleanup_attempts"],
+        shared_from=row["shared_from"],
         cost=nanos_to_cost(row["cost_nanos"]),
         tokens=row["tokens"],
         metrics=decode_json(row["metrics"]),
@@ -84,6 +103,21 @@ def _stage_snapshot(row: RowMapping) -> StageSnapshot:
         created_at=ms_to_instant(row["created_at"]),
         started_at=optional_instant(row["started_at"]),
         completed_at=optional_instant(row["completed_at"]),
+    )
+
+
+def _suspension(row: RowMapping) -> Suspension | None:
+    if row["suspended_on"] is None:
+        return None
+    interval = row["poll_interval_ms"]
+    return Suspension(
+        on=row["suspended_on"],
+        state=decode_json(row["suspended_state"] or "null"),
+        metadata=decode_json(row["suspended_metadata"] or "null"),
+        poll_interval=None if interval is None else timedelta(milliseconds=interval),
+        poll_failures=row["poll_failures"],
+        poll_crashes=row["poll_crashes"],
+        final_poll_at=optional_instant(row["final_poll_at"]),
     )
 
 

@@ -18,6 +18,7 @@ from workflow_engine.control import RunControl, RunHandle
 from workflow_engine.definition import as_registry
 from workflow_engine.engine import CreateRun, Engine
 from workflow_engine.lifecycle import StageStatus
+from workflow_engine.redact import Redactor
 from workflow_engine.settings import Settings
 from workflow_engine.store import schema
 from workflow_engine.store.database import Database
@@ -148,7 +149,8 @@ class WorkflowTester(RunControl):
         self.messages = WaitingMessages()
         self.check = check
         self._random = random
-        super().__init__(Database(self.settings.database_url, clock=self.clock), as_registry(workflows))
+        database = Database(self.settings.database_url, clock=self.clock)
+        super().__init__(database, as_registry(workflows), redactor=Redactor(self.settings.redact_keys))
         schema.upgrade(self.database)
         self._engine = self.new_engine()
 

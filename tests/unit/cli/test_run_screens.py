@@ -13,7 +13,7 @@ from workflow_engine.cli import run_screens
 from workflow_engine.cli.console import THEME
 from workflow_engine.events import Event, EventType
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.snapshots import ErrorInfo, LogEntry, RunSnapshot, StageSnapshot
+from workflow_engine.store.snapshots import ErrorInfo, LogEntry, RunSnapshot, StageSnapshot, Suspension
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
 RUN_ID = "0197287e-6c00-7abc-8def-0123456789ab"
@@ -39,6 +39,7 @@ RUN = RunSnapshot(
     total_cost=Decimal(0),
     total_tokens=0,
     parent_run_id=None,
+    parent_stage_run_id=None,
     forked_from=None,
     deadline_at=None,
     created_at=NOW - timedelta(minutes=5),
@@ -58,14 +59,25 @@ STAGE = StageSnapshot(
     attempt=1,
     max_attempts=3,
     crashes=0,
+    max_crashes=3,
+    postponements=0,
     queue="workflow",
     priority=5,
     worker_id="host:1:abcdef",
+    lease_until=None,
     available_at=NOW - timedelta(minutes=5),
+    queue_timeout_at=None,
+    dispatched_at=NOW - timedelta(minutes=5),
+    redispatches=0,
+    mismatch_since=None,
     next_poll_at=None,
     suspended_at=None,
     max_wait_until=None,
     polls=0,
+    suspension=None,
+    cleanup_due_at=None,
+    cleanup_attempts=0,
+    shared_from=None,
     cost=Decimal(0),
     tokens=0,
     metrics={},
@@ -250,3 +262,51 @@ def test_statuses_are_counted_in_the_order_of_the_lifecycle() -> None:
 def test_a_snapshot_for_json_has_its_duration_in_seconds() -> None:
     assert run_screens.as_dict(RUN)["duration_seconds"] == 2.4
     assert "duration_seconds" not in run_screens.as_dict(Event(RUN_ID, 1, 0, EventType.RUN_CREATED, None))
+
+
+def test_what_a_suspended_stage_waits_for_is_shown() -> None:
+    suspension = Suspension("poll", {"batch_id": "b-42"}, {"customer": "x"}, None, 2, 1, None)
+    stage = replace(
+        STAGE,
+        status=StageStatus.SUSPENDED,
+        suspended_at=NOW - timedelta(hours=2),
+        max_wait_until=NOW + timedelta(hours=22),
+        suspension=suspension,
+        completed_at=None,
+    )
+
+    text = rendered(run_screens.run_screen(RUN, [stage], now=NOW, width=120), 120)
+
+    assert "extract waits since 2 hours ago, at most until" in text
+    assert 'state     {"batch_id": "b-42"}' in text
+    assert 'metadata  {"customer": "x"}' in text
+    assert "2 polls failed in a row, 1 poll lost" in text
+
+
+def test_a_stage_that_had_been_suspended_is_not_said_to_wait() -> None:
+    stage = replace(STAGE, suspended_at=NOW, suspension=Suspension("poll", 1, None, None, 0, 0, None))
+
+    assert "waits" not in rendered(run_screens.run_screen(RUN, [stage], now=NOW, width=120), 120)
+
+
+def test_notes_tell_why_a_stage_does_not_begin() -> None:
+    stage = replace(
+        STAGE,
+        status=StageStatus.PENDING,
+        started_at=None,
+        completed_at=None,
+        mismatch_since=NOW - timedelta(minutes=3),
+        queue_timeout_at=NOW + timedelta(minutes=2),
+        redispatches=4,
+        postponements=2,
+    )
+    owed = replace(STAGE, status=StageStatus.CANCELLED, cleanup_due_at=NOW, cleanup_attempts=1)
+    shared = replace(STAGE, shared_from="01a2")
+
+    text = rendered(run_screens.run_screen(RUN, [stage, owed, shared], now=NOW, width=240), 240)
+
+    assert "no worker has its definition since 3 minutes ago, fails in 2 minutes unless claimed" in text
+    assert "message lost 4×" in text  # noqa: RUF001 - a multiplication sign is meant
+    assert "postponed 2×" in text  # noqa: RUF001 - same
+    assert "owes a clean-up, tried 1×" in text  # noqa: RUF001 - same
+    assert "shared" in text
