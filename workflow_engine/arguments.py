@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from workflow_engine.clock import instant_to_ms
 from workflow_engine.errors import InvalidDataError, InvalidRequestError
+from workflow_engine.names import among
 from workflow_engine.redact import clean_text
 
 if TYPE_CHECKING:
@@ -112,8 +113,8 @@ def _read_status(kind: type[StatusT], value: object, name: str) -> StatusT:
     try:
         return kind(value)  # type: ignore[arg-type] # what is no name of a status is refused below
     except ValueError:
-        known = ", ".join(status.value for status in kind)
-        raise InvalidRequestError(f"{name} {_show(value)} is unknown; there are {known}") from None
+        there = among(value, (status.value for status in kind), kind="there are")
+        raise InvalidRequestError(f"{name} {_show(value)} is unknown{there}") from None
 
 
 def _show(value: Any) -> str:

@@ -38,6 +38,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from workflow_engine.names import among
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -131,8 +133,7 @@ class WorkflowNotFoundError(NotFoundError):
 
     def __init__(self, workflow_id: object, known: Iterable[str] = ()) -> None:
         self.workflow_id = workflow_id
-        names = ", ".join(sorted(known)) or "none"
-        super().__init__(f"Workflow {workflow_id!r} is not registered (registered: {names})")
+        super().__init__(f"Workflow {workflow_id!r} is not registered" + among(workflow_id, known, kind="registered"))
 
 
 class RunNotFoundError(NotFoundError):
@@ -146,10 +147,11 @@ class RunNotFoundError(NotFoundError):
 class StageNotFoundError(NotFoundError):
     """The workflow or run has no stage of that id."""
 
-    def __init__(self, stage_id: object, workflow_id: str) -> None:
+    def __init__(self, stage_id: object, workflow_id: str, known: Iterable[str] = ()) -> None:
         self.stage_id = stage_id
         self.workflow_id = workflow_id
-        super().__init__(f'Stage "{stage_id}" not found in workflow "{workflow_id}"')
+        there = among(stage_id, known, kind="stages")
+        super().__init__(f'Stage "{stage_id}" not found in workflow "{workflow_id}"{there}')
 
 
 class ArtifactNotFoundError(NotFoundError):

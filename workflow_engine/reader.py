@@ -18,6 +18,7 @@ from workflow_engine.errors import (
     StageSkipped,
 )
 from workflow_engine.lifecycle import RunStatus, StageStatus
+from workflow_engine.names import among
 from workflow_engine.payload import decode_json, encode_json
 from workflow_engine.redact import Redactor
 from workflow_engine.settings import Settings
@@ -131,7 +132,7 @@ class RunReader:
         """Return the attempts and polls of a stage, the oldest first; with ``history`` also those before reruns."""
         stage_id = id_of(stage)
         found = self.database.read(lambda tx: stage_queries.list_attempts(tx, run_id, stage_id, history=history))
-        return found or self._nothing_of(run_id)
+        return found or self._nothing_of(run_id, stage_id)
 
     def logs(
         self,
@@ -156,7 +157,7 @@ class RunReader:
             lambda tx: logs.list_logs(tx, run_id, stage_id=stage_id, history=history, after=after, limit=limit)
         )
         if not page.items:
-            self._nothing_of(run_id)
+            self._nothing_of(run_id, stage_id)
         return page
 
     def events(self, run_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[Event]:
@@ -191,10 +192,12 @@ class RunReader:
         stage_id = None if stage is None else id_of(stage)
         text = self.database.read(lambda tx: artifacts.find_artifact(tx, run_id, stage_id, key, generation=generation))
         if text is None:
-            self._nothing_of(run_id)
+            self._nothing_of(run_id, stage_id)
             owner = f'Stage "{stage_id}" of run {run_id}' if stage_id else f"Run {run_id}"
             when = "" if generation is None else f" of generation {generation}"
-            raise ArtifactNotFoundError(f"{owner} has no artifact {key!r}{when}")
+            found = self.artifacts(run_id, history=generation is not None)
+            there = among(key, (entry.key for entry in found if entry.stage_id == stage_id), kind="artifacts")
+            raise ArtifactNotFoundError(f"{owner} has no artifact {key!r}{when}{there}")
         return decode_json(text)
 
     def annotations(
@@ -236,7 +239,7 @@ class RunReader:
             history=history or generation is not None,
         )
         found = self.database.read(lambda tx: list_annotations(tx, run_id, wanted))
-        return found or self._nothing_of(run_id)
+        return found or self._nothing_of(run_id, wanted.stage_id)
 
     def run_input(self, run_id: str) -> Any:
         """Return what the run was created with, parsed by the workflow's schema, as plain JSON."""
@@ -319,8 +322,6 @@ class RunReader:
         """Return the definition of a stage; None where its workflow is not known here."""
         workflow_id = self.snapshot(run_id).workflow_id
         workflow = self.registry.find(workflow_id)
-        if workflow is not None and not workflow.has_stage(stage_id):
-            raise StageNotFoundError(stage_id, workflow_id)
         return None if workflow is None else workflow.get_stage(stage_id)
 
     def _parse_output(self, run: RunSnapshot, text: str) -> Any:
@@ -342,11 +343,20 @@ class RunReader:
             raise RunNotFoundError(run_id)
         return found
 
-    def _nothing_of(self, run_id: str) -> list[Any]:
-        """Return an empty list for a run that exists; raise RunNotFoundError otherwise."""
-        if self.database.read(lambda tx: queries.find_run_status(tx, run_id)) is None:
-            raise RunNotFoundError(run_id)
-        return []
+    def _nothing_of(self, run_id: str, stage_id: str | None = None) -> list[Any]:
+        """Return an empty list for a run, and a stage of it, that exist.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            StageNotFoundError: Neither its workflow has the stage nor has the run had it.
+        """
+        workflow = self.registry.find(self.snapshot(run_id).workflow_id)
+        if workflow is None or stage_id is None or workflow.has_stage(stage_id):
+            return []
+        recorded = self.database.read(lambda tx: stage_queries.list_stages(tx, run_id, history=True))
+        if any(stage.stage_id == stage_id for stage in recorded):
+            return []
+        raise StageNotFoundError(stage_id, workflow.id, workflow.stages)
 
 
 def id_of(stage: AnyStage) -> str:

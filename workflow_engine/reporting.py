@@ -113,10 +113,10 @@ class RunReporting(RunReader, ABC):
         return log_from_outside(self.engine, run_id, id_of(stage_id))
 
     def _live_stage(self, run_id: str, stage_id: str) -> StageSnapshot:
-        for stage in self.stages(run_id):
-            if stage.stage_id == stage_id:
-                return stage
-        raise StageNotFoundError(stage_id, self.snapshot(run_id).workflow_id)
+        begun = {stage.stage_id: stage for stage in self.stages(run_id)}
+        if stage_id not in begun:
+            raise StageNotFoundError(stage_id, self.snapshot(run_id).workflow_id, begun)
+        return begun[stage_id]
 
     def _key_of_token(self, token: str) -> StageKey:
         stage_run_id = read_token(self.engine, token)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
+from workflow_engine.names import among
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 def read_seconds(value: object) -> object:
@@ -95,5 +99,12 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
-            problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+            problems = [_describe(detail) for detail in error.errors(include_input=False)]
             raise ConfigurationError("Invalid settings: " + "; ".join(problems)) from None
+
+
+def _describe(detail: ErrorDetails) -> str:
+    name = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting" + among(name, Settings.model_fields, kind="settings")
+    return f"{name}: {detail['msg']}"

@@ -77,12 +77,15 @@ def test_invalid_data_lists_every_problem() -> None:
 
 
 def test_a_missing_workflow_names_those_that_are_registered() -> None:
-    assert str(WorkflowNotFoundError("x", ["b", "a"])) == "Workflow 'x' is not registered (registered: a, b)"
+    assert str(WorkflowNotFoundError("x", ["b", "a"])) == "Workflow 'x' is not registered (registered: b, a)"
     assert str(WorkflowNotFoundError("x")) == "Workflow 'x' is not registered (registered: none)"
 
 
 def test_a_missing_stage_names_its_workflow() -> None:
-    assert str(StageNotFoundError("s", "w")) == 'Stage "s" not found in workflow "w"'
+    assert str(StageNotFoundError("s", "w")) == 'Stage "s" not found in workflow "w" (stages: none)'
+    assert str(StageNotFoundError("reed", "w", ["read", "write"])) == (
+        'Stage "reed" not found in workflow "w" (did you mean "read"? stages: read, write)'
+    )
 
 
 def test_a_negative_delay_is_refused() -> None:

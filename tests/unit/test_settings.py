@@ -71,6 +71,11 @@ def test_a_value_that_does_not_fit_is_refused_by_name(name: str, value: Any) -> 
         Settings.load(**{name: value})
 
 
+def test_an_unknown_setting_is_answered_with_those_that_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r'did you mean "database_url"\? settings: database_url, broker_url, '):
+        Settings.load(databse_url="sqlite://")
+
+
 def test_an_error_does_not_show_the_value() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.load(database_url=["postgresql://me:hunter2@db/x"], pool_size="hunter2")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, RootModel
 
 from workflow_engine.definition.signatures import union_members
 from workflow_engine.errors import InvalidDataError, PayloadError
+from workflow_engine.names import among
 from workflow_engine.payload import decode_json, join_path
 
 if TYPE_CHECKING:
@@ -58,12 +58,11 @@ def _check_shape(stages: Mapping[str, Any], overrides: object) -> tuple[dict[str
     if not isinstance(overrides, Mapping):
         return {}, [f"expected a mapping of stage ids to configs, got {type(overrides).__name__}"]
     known = {key: value for key, value in overrides.items() if key in stages}
-    return known, [_unknown(key, stages, f"no stage {key!r}") for key in overrides if key not in known]
+    return known, [_unknown(key, stages, f"no stage {key!r}", kind="stages") for key in overrides if key not in known]
 
 
-def _unknown(key: object, known: Iterable[str], message: str) -> str:
-    near = difflib.get_close_matches(str(key), list(known), n=1)
-    return f'{message}; did you mean "{near[0]}"?' if near else message
+def _unknown(key: object, known: Iterable[str], message: str, *, kind: str) -> str:
+    return message + among(key, known, kind=kind)
 
 
 def _prefix(stage_id: str, problem: str) -> str:
@@ -131,7 +130,9 @@ def _unknown_fields(model: type[BaseModel], given: Mapping[Any, Any], path: str)
         if nested is not None and isinstance(item, Mapping):
             yield from _unknown_fields(nested, item, join_path(path, key))
         elif key not in names and is_closed(model):
-            yield _unknown(key, model.model_fields, f"{join_path(path, key)}: no such field in {model.__name__}")
+            yield _unknown(
+                key, model.model_fields, f"{join_path(path, key)}: no such field in {model.__name__}", kind="fields"
+            )
 
 
 def is_closed(model: type[BaseModel]) -> bool:

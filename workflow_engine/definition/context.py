@@ -5,7 +5,6 @@ They are thin. Whatever has an effect goes through the port that the engine give
 
 from __future__ import annotations
 
-import difflib
 import math
 from decimal import Decimal
 from types import MappingProxyType
@@ -16,17 +15,19 @@ from typing_extensions import TypeVar
 from workflow_engine.definition.annotations import AnnotationKey, to_annotation
 from workflow_engine.definition.checks import check_fraction, check_metrics, check_whole_number
 from workflow_engine.definition.logs import StageLog, to_loggable
+from workflow_engine.definition.ports import StoredOutput
 from workflow_engine.definition.schemas import NoConfig
 from workflow_engine.definition.storage import StageStorage
 from workflow_engine.errors import StageCancelled, StageOutputMissing, StageSkipped
 from workflow_engine.lifecycle import StageStatus
+from workflow_engine.names import among
 from workflow_engine.payload import decode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from workflow_engine.definition.ports import ContextPort, StageIdentity, StoredOutput
+    from workflow_engine.definition.ports import ContextPort, StageIdentity
     from workflow_engine.definition.stage import Stage
 
 InputT_co = TypeVar("InputT_co", covariant=True)
@@ -105,9 +106,17 @@ class Execution:
 class ActiveExecution(Execution):
     """An execution that can read other outputs, report, and store artifacts."""
 
-    def __init__(self, *, identity: StageIdentity, stages: Mapping[str, Stage[Any, Any]], port: ContextPort) -> None:
+    def __init__(
+        self,
+        *,
+        identity: StageIdentity,
+        stages: Mapping[str, Stage[Any, Any]],
+        port: ContextPort,
+        groups: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         super().__init__(identity=identity, port=port)
         self._stages = stages
+        self._groups = groups
 
     @property
     def storage(self) -> StageStorage:
@@ -142,7 +151,14 @@ class ActiveExecution(Execution):
     def optional(self, stage: str) -> Any: ...
 
     def optional(self, stage: Stage[Any, Any] | str) -> Any:
-        """Return the output of an earlier stage, or None where it has none."""
+        """Return the output of an earlier stage, or None where it has none, or where the workflow has no such stage.
+
+        Raises:
+            StageOutputMissing: The id of a stage is given that the workflow does not have: it is misspelt. A stage that
+                several workflows use may ask for a stage object that only some of them have.
+        """
+        if isinstance(stage, str) and self._stages and stage not in self._stages:
+            raise StageOutputMissing(self._describe_missing(stage, StoredOutput(None, None)))
         output = self._port.output_of(stage if isinstance(stage, str) else stage.id)
         if output.status is not StageStatus.COMPLETED or output.payload is None:
             return None
@@ -209,9 +225,12 @@ class ActiveExecution(Execution):
     def _describe_missing(self, stage_id: str, output: StoredOutput) -> str:
         sentence = f'Stage "{self.stage_id}" requires the output of stage "{stage_id}"'
         if stage_id not in self._stages:
-            near = difflib.get_close_matches(stage_id, self._stages, n=1)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
-            return f'{sentence}, which workflow "{self.workflow_id}" does not have{hint}'
+            there = among(stage_id, self._stages, kind="stages")
+            return f'{sentence}, which workflow "{self.workflow_id}" does not have{there}'
+        here, place = self._groups.get(self.stage_id), self._groups.get(stage_id)
+        if here is not None and place is not None and place >= here:
+            when = "runs at the same time, in the same group" if place == here else "runs later, in group"
+            return f"{sentence}, which {when} {place}; outputs of groups before {here} can be had"
         return f"{sentence}, which is {output.status.value if output.status else 'not there'}"
 
 
@@ -230,8 +249,9 @@ class StageContext(ActiveExecution, Generic[InputT_co, ConfigT_co]):
         config: ConfigT_co,
         stages: Mapping[str, Stage[Any, Any]],
         port: ContextPort,
+        groups: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        super().__init__(identity=identity, stages=stages, port=port)
+        super().__init__(identity=identity, stages=stages, port=port, groups=groups)
         self._input = input
         self._config = config
 
@@ -259,8 +279,9 @@ class PollContext(ActiveExecution, Generic[StateT_co, ConfigT_co]):
         polls: int,
         stages: Mapping[str, Stage[Any, Any]],
         port: ContextPort,
+        groups: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        super().__init__(identity=identity, stages=stages, port=port)
+        super().__init__(identity=identity, stages=stages, port=port, groups=groups)
         self._state = state
         self._config = config
         self._suspended_at = suspended_at

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
@@ -12,6 +11,7 @@ from workflow_engine.definition.schemas import Schema
 from workflow_engine.definition.signatures import UNKNOWN, check_callable
 from workflow_engine.definition.stage import Stage, in_words
 from workflow_engine.errors import DefinitionError
+from workflow_engine.names import among
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -292,9 +292,8 @@ def _schema(tp: Any, role: str, label: str) -> Schema[Any]:
 def _known_options(options: dict[str, Any], label: str) -> dict[str, Any]:
     """Refuse options that do not exist, with the nearest one that does."""
     for option in options.keys() - CommonOptions.__annotations__.keys():
-        near = difflib.get_close_matches(option, CommonOptions.__annotations__, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DefinitionError(f"{label}: unknown option {option!r}{hint}")
+        there = among(option, CommonOptions.__annotations__, kind="options")
+        raise DefinitionError(f"{label}: unknown option {option!r}{there}")
     return options
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from workflow_engine.definition.groups import GroupFailurePolicy
 from workflow_engine.definition.schemas import Schema
 from workflow_engine.definition.stage import Stage
 from workflow_engine.errors import DefinitionError
+from workflow_engine.names import among
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -129,8 +129,7 @@ def _mistakes_of_dependencies(groups: Sequence[DraftGroup]) -> Iterator[str]:
 def _refuse_dependency(dependency: str, number: int, numbers: Mapping[str, int]) -> str | None:
     found = numbers.get(dependency)
     if found is None:
-        near = difflib.get_close_matches(dependency, numbers, n=1)
-        return "is not in the workflow" + (f' (did you mean "{near[0]}"?)' if near else "")
+        return "is not in the workflow" + among(dependency, numbers, kind="stages")
     if found == number:
         return f"is in the same group {number}"
     return f"comes later, in group {found}" if found > number else None

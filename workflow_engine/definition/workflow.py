@@ -55,6 +55,11 @@ class Workflow(Generic[InputT, OutputT]):
         return MappingProxyType({stage.id: stage for group in self.groups for stage in group.stages})
 
     @functools.cached_property
+    def group_numbers(self) -> Mapping[str, int]:
+        """The 1-based number of each stage's group, by stage id."""
+        return MappingProxyType({stage.id: group.number for group in self.groups for stage in group.stages})
+
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Identifies the definition in every process: its groups, policies and stages' fingerprints."""
         groups = [[group.on_failure.value, [s.fingerprint for s in group.stages]] for group in self.groups]
@@ -81,7 +86,7 @@ class Workflow(Generic[InputT, OutputT]):
         """
         stage = self.find_stage(stage_id)
         if stage is None:
-            raise StageNotFoundError(stage_id, self.id)
+            raise StageNotFoundError(stage_id, self.id, self.stages)
         return stage
 
     def find_stage(self, stage_id: str) -> Stage[Any, Any] | None:
@@ -110,8 +115,7 @@ class Workflow(Generic[InputT, OutputT]):
         Raises:
             StageNotFoundError: There is no stage of that id.
         """
-        stage = self.get_stage(stage_id)
-        return next(group.number for group in self.groups if stage in group.stages)
+        return self.group_numbers[self.get_stage(stage_id).id]
 
     def previous_group(self, stage_id: str) -> Group | None:
         """Return the group before the one that a stage is in; None for the first.

@@ -96,13 +96,15 @@ def _report(
 
 def _find(run: LockedRun, key: StageKey) -> StageRow | None:
     """Return the stage run, or None where the run has not come to that stage yet."""
+    known: list[str] = []
     if key.stage_run_id is not None:
         row = run.stage_run(key.stage_run_id)
         is_known = row is not None and row.stage_id == key.stage_id
     else:
         row = next((row for row in run.live_stage_runs() if row.stage_id == key.stage_id), None)
         groups = Plan.from_json(run.row["plan"]).groups
-        is_known = row is not None or any(stage.id == key.stage_id for group in groups for stage in group)
+        known = [stage.id for group in groups for stage in group]
+        is_known = row is not None or key.stage_id in known
     if not is_known:
-        raise StageNotFoundError(key.stage_id, run.row["workflow_id"])
+        raise StageNotFoundError(key.stage_id, run.row["workflow_id"], known)
     return row

@@ -115,6 +115,7 @@ def _execute(
         input=resolve_input(taken, stage, workflow),
         config=config_of(taken.config, stage),
         stages=workflow.stages,
+        groups=workflow.group_numbers,
         port=effects,
     )
     call = engine.bodies.call

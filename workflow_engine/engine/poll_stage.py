@@ -46,6 +46,7 @@ def _ask(engine: Engine, claim: Claim, stage: Stage[Any, Any], workflow: Workflo
         suspended_at=ms_to_instant(claim.suspended_at or claim.claimed_at),
         polls=claim.polls - 1,
         stages=workflow.stages,
+        groups=workflow.group_numbers,
         port=port,
     )
     return engine.bodies.call(stage.poll, context, is_async=stage.poll_is_async, timeout=stage.poll_timeout)

@@ -9,7 +9,7 @@ from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.create_run import check_key
 from workflow_engine.engine.plans import new_stage_runs
 from workflow_engine.engine.units import with_run
-from workflow_engine.errors import IdempotencyConflictError, RerunRefusedError, RunStateError, StageNotFoundError
+from workflow_engine.errors import IdempotencyConflictError, RerunRefusedError, RunStateError
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import RunMove, StageStatus
@@ -108,9 +108,7 @@ def _stage_that_it_had_come_to(run: LockedRun, live: Sequence[StageRow]) -> str:
 
 def group_to_rerun(workflow: Workflow[Any, Any], plan: Plan, live: Sequence[StageRow], stage_id: str) -> int:
     """Return the number of the stage's group, if the groups before it are complete and still those of the plan."""
-    if not workflow.has_stage(stage_id):
-        raise StageNotFoundError(stage_id, workflow.id)
-    number = next(stage.group for group in plan.groups for stage in group if stage.id == stage_id)
+    number = workflow.group_index(stage_id)
     places = places_before(plan, number)
     there = {
         row.stage_id for row in live if row.status in _ENDED_WELL and places.get(row.stage_id) == row.execution_group

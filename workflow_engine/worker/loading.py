@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from celery import Celery
 
+from workflow_engine.definition import Workflow
 from workflow_engine.definition.registry import Registry, as_registry
 from workflow_engine.engine import Engine
 from workflow_engine.errors import ConfigurationError
+from workflow_engine.names import among
 from workflow_engine.settings import Settings
 from workflow_engine.store.schema import ensure
 from workflow_engine.worker.app import create_app, install
@@ -20,6 +22,7 @@ from workflow_engine.worker.dispatcher import CeleryDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import ModuleType
 
 #: Comma separated ``package.module:attribute``; an attribute is a runtime, a workflow, several of them, a registry,
 #: or a Celery app that the engine was installed into.
@@ -121,10 +124,22 @@ def _load(name: str) -> Any:
     if not module_name or not attribute:
         raise ConfigurationError(f"{name!r} is not package.module:attribute")
     try:
-        return getattr(import_module(module_name), attribute)
+        module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module exists; what it imports does not
         raise ConfigurationError(f"There is no module {error.name!r} (asked for by {name!r})") from error
-    except AttributeError:
-        raise ConfigurationError(f"Module {module_name!r} has no {attribute!r}") from None
+    if not hasattr(module, attribute):
+        there = among(attribute, _usable_names(module), kind="it has")
+        raise ConfigurationError(f"Module {module_name!r} has no {attribute!r}{there}")
+    return getattr(module, attribute)
+
+
+def _usable_names(module: ModuleType) -> list[str]:
+    """Return the names of a module's workflows, collections of them, runtimes and Celery apps."""
+    return [name for name, value in vars(module).items() if not isinstance(value, type) and _is_usable(value)]
+
+
+def _is_usable(value: object) -> bool:
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(member, Workflow | Installable | Celery) for member in members)

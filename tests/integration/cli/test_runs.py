@@ -202,7 +202,10 @@ def test_a_fork_can_be_asked_for_again(command: Command, worker: WorkflowRuntime
 def test_a_rerun_from_a_stage_that_is_not_there_is_refused(command: Command, run_id: str) -> None:
     finished = command("runs", "rerun", run_id, "--from-stage", "nothing")
 
-    assert (finished.code, finished.err) == (2, 'Error: Stage "nothing" not found in workflow "shouting"\n')
+    assert (finished.code, finished.err) == (
+        2,
+        'Error: Stage "nothing" not found in workflow "shouting" (stages: split, shout, count)\n',
+    )
 
 
 def test_a_fork_shares_what_came_before(command: Command, worker: WorkflowRuntime, run_id: str) -> None:

@@ -251,8 +251,8 @@ def test_dependencies_must_be_in_earlier_groups() -> None:
     assert message == (
         'stage "early" depends on "late", which comes later, in group 4; '
         'stage "same" depends on "peer", which is in the same group 2; '
-        'stage "lost" depends on "erly", which is not in the workflow (did you mean "early"?); '
-        'stage "lost" depends on "nobody", which is not in the workflow'
+        'stage "lost" depends on "erly", which is not in the workflow (did you mean "early"? stages: early, same, peer, lost, late); '
+        'stage "lost" depends on "nobody", which is not in the workflow (stages: early, same, peer, lost, late)'
     )
 
 
@@ -266,7 +266,7 @@ def test_all_mistakes_are_listed_at_once() -> None:
     message = refusal(start().pipe(first).pipe(make("x", Document, dependencies=["y"])))
 
     assert message == (
-        'stage "x" depends on "y", which is not in the workflow; '
+        'stage "x" depends on "y", which is not in the workflow (stages: first, x); '
         'stage "first" takes Text, but would be given Document: it has no "body"; '
         'stage "x" takes Document, but would be given Labels: it has no "url" (the output of stage "first")'
     )

@@ -160,7 +160,7 @@ def test_all_problems_of_all_stages_are_listed_at_once() -> None:
             "last": [1],
         },
     ) == (
-        "no stage 'extrct'; did you mean \"extract\"?",
+        "no stage 'extrct' (did you mean \"extract\"? stages: extract, classify, last)",
         "extract.limit: Field required",
         "extract.most: Input should be less than or equal to 10",
         "classify.backoff.seconds: Input should be a valid number, unable to parse string as a number",
@@ -171,9 +171,9 @@ def test_all_problems_of_all_stages_are_listed_at_once() -> None:
 
 def test_unknown_fields_are_refused_with_the_nearest() -> None:
     assert problems(build(s=Config), {"s": {"modl": "x", "backoff": {"factr": 1}, "zzz": 1}}) == (
-        's.modl: no such field in Config; did you mean "model"?',
-        's.backoff.factr: no such field in Backoff; did you mean "factor"?',
-        "s.zzz: no such field in Config",
+        f's.modl: no such field in Config (did you mean "model"? fields: {", ".join(Config.model_fields)})',
+        's.backoff.factr: no such field in Backoff (did you mean "factor"? fields: seconds, factor)',
+        f"s.zzz: no such field in Config (fields: {', '.join(Config.model_fields)})",
     )
 
 
@@ -196,7 +196,7 @@ def test_a_stage_without_config_takes_none() -> None:
     workflow = WorkflowBuilder("w").pipe(define_stage(id="s", execute=lambda _: 1, input=NoInput, output=int)).build()
 
     assert workflow.resolve_config() == {"s": {}}
-    assert problems(workflow, {"s": {"a": 1}}) == ("s.a: no such field in NoConfig",)
+    assert problems(workflow, {"s": {"a": 1}}) == ("s.a: no such field in NoConfig (fields: none)",)
 
 
 def test_a_config_may_be_a_dataclass() -> None:

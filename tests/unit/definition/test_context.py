@@ -18,6 +18,7 @@ from workflow_engine.definition import (
     StageContext,
     StageIdentity,
     StoredOutput,
+    define_stage,
     stage,
 )
 from workflow_engine.errors import InvalidDataError, PayloadError, StageCancelled, StageOutputMissing, StageSkipped
@@ -118,8 +119,38 @@ def test_an_output_that_is_not_complete_is_missing(ctx: StageContext[int], port:
 
 
 def test_a_stage_that_the_workflow_does_not_have_is_named_with_the_nearest(ctx: StageContext[int]) -> None:
-    with pytest.raises(StageOutputMissing, match='workflow "analysis" does not have; did you mean "classify"'):
+    with pytest.raises(
+        StageOutputMissing,
+        match=r'workflow "analysis" does not have \(did you mean "classify"\? stages: classify, count\)',
+    ):
         ctx.require("clasify")
+
+
+def test_a_misspelt_stage_is_no_optional_one(ctx: StageContext[int]) -> None:
+    elsewhere = define_stage(id="elsewhere", execute=lambda _: 1, input=int, output=int)
+
+    with pytest.raises(StageOutputMissing, match='did you mean "classify"'):
+        ctx.optional("clasify")
+    assert ctx.optional(elsewhere) is None
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (2, "which runs at the same time, in the same group 2"),
+        (3, "which runs later, in group 3; outputs of groups before 2 can be had"),
+        (1, "which is not there"),
+    ],
+)
+def test_a_stage_that_has_no_output_yet_is_told_by_its_group(
+    port: Any, identity: StageIdentity, place: int, reason: str
+) -> None:
+    groups = {identity.stage_id: 2, "classify": place}
+    stages = {"classify": classify}
+    ctx = StageContext(identity=identity, input=5, config=NoConfig(), stages=stages, port=port, groups=groups)
+
+    with pytest.raises(StageOutputMissing, match=reason):
+        ctx.require("classify")
 
 
 def test_a_skipped_output_is_an_error_of_its_own(ctx: StageContext[int], port: Any) -> None:

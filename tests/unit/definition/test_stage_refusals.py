@@ -278,7 +278,7 @@ class TestRefusing:
             ({"skip_if": async_body}, "skip_if must be a plain function, not async"),
             ({"on_cancel": async_body}, "on_cancel must be a plain function, not async"),
             ({"estimate_cost": 3}, "estimate_cost must be a function of input and config"),
-            ({"retries": 3}, "unknown option 'retries'; did you mean 'retry'?"),
+            ({"retries": 3}, "unknown option 'retries' (did you mean \"retry\"? options: name, "),
         ],
         ids=str,
     )

@@ -116,7 +116,10 @@ def test_queues_are_listed_once() -> None:
         ("shop_of_loading_tests", "is not package.module:attribute"),
         (":first", "is not package.module:attribute"),
         ("no_such_shop:first", "There is no module 'no_such_shop'"),
-        ("shop_of_loading_tests:third", "has no 'third'"),
+        (
+            "shop_of_loading_tests:frist",
+            r"has no 'frist' \(did you mean \"first\"\? it has: first, both, by_id, runtime\)",
+        ),
     ],
 )
 def test_a_name_that_names_nothing_is_told(names: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,26 @@
+"""What an error says about a name that nothing has: the nearest one that there is, and the others."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MOST_SHOWN: Final = 20
+
+
+def among(name: object, known: Iterable[str], *, kind: str) -> str:
+    """Return `` (did you mean "extract"? stages: extract, classify)``, to be put behind the refusal.
+
+    Args:
+        name: What was asked for.
+        known: What there is, in the order in which it is to be read.
+        kind: What these are: ``stages``, ``fields of AIConfig``.
+    """
+    names = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(str(name), names, n=1)
+    question = f'did you mean "{near[0]}"? ' if near else ""
+    rest = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return f" ({question}{kind}: {', '.join(names[:_MOST_SHOWN]) or 'none'}{rest})"
