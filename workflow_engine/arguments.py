@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from workflow_engine.clock import instant_to_ms
 from workflow_engine.errors import InvalidDataError, InvalidRequestError
@@ -34,14 +34,14 @@ def check_text(name: str, value: object, *, longest: int) -> str:
     return value
 
 
-def check_id(name: str, value: object) -> str:
-    """Return a string; an id that no row has is somebody else's business.
+def check_string(name: str, value: object) -> str:
+    """Return a string.
 
     Raises:
         InvalidRequestError: It is not a string.
     """
     if not isinstance(value, str):
-        raise InvalidRequestError(f"{name} must be a string, got {_show(value)}")
+        raise InvalidRequestError(f"{name} must be a string, got {show(value)}")
     return value
 
 
@@ -52,7 +52,7 @@ def check_number(name: str, value: object, *, least: int = 0, most: int = LARGES
         InvalidRequestError: It is something else, or out of bounds.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise InvalidRequestError(f"{name} must be a whole number from {least:,} to {most:,}, got {_show(value)}")
+        raise InvalidRequestError(f"{name} must be a whole number from {least:,} to {most:,}, got {show(value)}")
     return value
 
 
@@ -63,7 +63,7 @@ def check_flag(name: str, value: object) -> bool:
         InvalidRequestError: It is something else.
     """
     if not isinstance(value, bool):
-        raise InvalidRequestError(f"{name} must be True or False, got {_show(value)}")
+        raise InvalidRequestError(f"{name} must be True or False, got {show(value)}")
     return value
 
 
@@ -74,7 +74,7 @@ def check_duration(name: str, value: object, *, zero: bool = False) -> timedelta
         InvalidRequestError: It is something else; a bare number has no unit.
     """
     if not isinstance(value, timedelta):
-        raise InvalidRequestError(f"{name} must be a timedelta, got {_show(value)}")
+        raise InvalidRequestError(f"{name} must be a timedelta, got {show(value)}")
     if value < timedelta(0) or (value == timedelta(0) and not zero):
         raise InvalidRequestError(f"{name} must be {'zero or more' if zero else 'more than zero'}, got {value}")
     if value > _LONGEST_DURATION:
@@ -91,7 +91,7 @@ def check_instant(name: str, value: object) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, datetime):
-        raise InvalidRequestError(f"{name} must be an aware datetime, got {_show(value)}")
+        raise InvalidRequestError(f"{name} must be an aware datetime, got {show(value)}")
     try:
         instant_to_ms(value)
     except ValueError as error:
@@ -114,10 +114,10 @@ def _read_status(kind: type[StatusT], value: object, name: str) -> StatusT:
         return kind(value)  # type: ignore[arg-type] # what is no name of a status is refused below
     except ValueError:
         there = among(value, (status.value for status in kind), kind="there are")
-        raise InvalidRequestError(f"{name} {_show(value)} is unknown{there}") from None
+        raise InvalidRequestError(f"{name} {show(value)} is unknown{there}") from None
 
 
-def _show(value: Any) -> str:
+def show(value: object) -> str:
     """Return what came, short enough for a line."""
     try:
         text = repr(value)

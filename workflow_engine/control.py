@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workflow_engine import engine as commands
-from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY, check_id, check_text
+from workflow_engine.arguments import read_statuses
 from workflow_engine.errors import (
     ConflictError,
     InvalidRequestError,
@@ -17,6 +17,7 @@ from workflow_engine.errors import (
 )
 from workflow_engine.lifecycle import TERMINAL_RUN, RunStatus
 from workflow_engine.reader import AnyStage, id_of
+from workflow_engine.refusals import checks_arguments
 from workflow_engine.reporting import RunReporting
 from workflow_engine.store import queries
 from workflow_engine.store.runs import find_by_idempotency_key
@@ -53,6 +54,7 @@ class BulkResult:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
+@checks_arguments
 class RunControl(RunReporting):
     """Reads and steers runs."""
 
@@ -77,10 +79,9 @@ class RunControl(RunReporting):
         if (run_id is None) == (idempotency_key is None):
             raise InvalidRequestError("find_run takes a run_id or an idempotency_key")
         if run_id is not None:
-            found = self.database.read(lambda tx: queries.find_run_status(tx, check_id("run_id", run_id)))
+            found = self.database.read(lambda tx: queries.find_run_status(tx, run_id))
             return None if found is None else RunHandle(self, run_id)
-        key = check_text("idempotency_key", idempotency_key, longest=LONGEST_IDEMPOTENCY_KEY)
-        accepted = self.database.read(lambda tx: find_by_idempotency_key(tx, key))
+        accepted = self.database.read(lambda tx: find_by_idempotency_key(tx, str(idempotency_key)))
         return None if accepted is None else RunHandle(self, accepted.run_id)
 
     def cancel(self, run_id: str, *, reason: str | None = None, terminate: bool = False) -> RunSnapshot:
@@ -256,12 +257,13 @@ class RunControl(RunReporting):
             dry_run: Only count them.
 
         Raises:
-            InvalidRequestError: A status is one of live runs.
+            InvalidRequestError: A status is one of live runs, or an argument is not valid.
         """
-        ended = [RunStatus(status) for status in statuses]
+        ended = read_statuses(RunStatus, statuses, name="statuses")
         return commands.prune(self.engine, older_than=older_than, statuses=ended, dry_run=dry_run)
 
 
+@checks_arguments
 class RunHandle(Generic[OutputT]):
     """One run: watch it, wait for it, steer it. Every answer is read from the database when it is asked for."""
 

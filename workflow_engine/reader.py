@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from workflow_engine.arguments import read_statuses
 from workflow_engine.definition import GroupOutput, Stage
 from workflow_engine.engine import read_run_result
 from workflow_engine.errors import (
@@ -21,6 +22,7 @@ from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.names import among
 from workflow_engine.payload import decode_json, encode_json
 from workflow_engine.redact import Redactor
+from workflow_engine.refusals import checks_arguments
 from workflow_engine.settings import Settings
 from workflow_engine.store import artifacts, event_queries, logs, queries, stage_queries
 from workflow_engine.store.annotations import AnnotationFilter, list_annotations
@@ -48,6 +50,7 @@ OutputT = TypeVar("OutputT")
 AnyStage = Stage[Any, Any] | str
 
 
+@checks_arguments
 class RunReader:
     """Reads runs.
 
@@ -106,14 +109,14 @@ class RunReader:
             created_before: The first instant that does not count any more.
             completed_after: Only runs that ended then or later.
             parent: Id of the run that started them.
-            limit: Size of the page, at most 500.
+            limit: Size of the page, at most 1000.
             cursor: ``next_cursor`` of the page before.
 
         Raises:
-            InvalidRequestError: A metadata value is nested or too long to be searched for.
+            InvalidRequestError: An argument is not valid, or a metadata value is nested or too long to be searched for.
         """
         wanted = queries.RunFilter(
-            statuses=(RunStatus(status),) if isinstance(status, str) else tuple(RunStatus(one) for one in status),
+            statuses=read_statuses(RunStatus, status),
             workflow_id=workflow if workflow is None or isinstance(workflow, str) else workflow.id,
             metadata=metadata or {},
             created_after=created_after,
@@ -150,7 +153,7 @@ class RunReader:
             stage: Only lines of this stage.
             history: Also lines of stage runs that reruns replaced.
             after: ``next_cursor`` of the page before.
-            limit: Size of the page.
+            limit: Size of the page, at most 1000.
         """
         stage_id = None if stage is None else id_of(stage)
         page = self.database.read(
@@ -161,7 +164,7 @@ class RunReader:
         return page
 
     def events(self, run_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[Event]:
-        """Return the events after a sequence number, in order."""
+        """Return the events after a sequence number, in order, at most ``limit`` of them (1000 and no more)."""
         found = self.database.read(
             lambda tx: event_queries.list_events(tx, run_id, after_sequence=after_sequence, limit=limit)
         )

@@ -7,14 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from workflow_engine import engine as commands
-from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY, check_text
 from workflow_engine.definition.annotations import to_annotation
 from workflow_engine.engine import StageKey, read_token
-from workflow_engine.errors import NotFoundError, StageNotFoundError
+from workflow_engine.errors import InvalidDataError, NotFoundError, StageNotFoundError
 from workflow_engine.ids import new_id
 from workflow_engine.outside_log import log_from_outside
 from workflow_engine.payload import encode_json
 from workflow_engine.reader import AnyStage, RunReader, id_of
+from workflow_engine.refusals import checks_arguments
 from workflow_engine.store.annotations import add_annotation
 from workflow_engine.store.stage_queries import find_stage_run
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TOKEN_VALIDITY: Final = timedelta(days=2)
 
 
+@checks_arguments
 class RunReporting(RunReader, ABC):
     """Reads runs, and records what others know about their stages."""
 
@@ -85,11 +86,8 @@ class RunReporting(RunReader, ABC):
             InvalidDataError, PayloadError: The value does not fit the key, or cannot be stored.
             IdempotencyConflictError: The idempotency key stands for another annotation of the run.
         """
-        name, plain = to_annotation(key, value)
+        name, plain = _read_annotation(key, value)
         text = encode_json(plain, what=f'annotation "{name}"', max_bytes=self.engine.settings.max_metadata_bytes)
-        check_text("actor", actor, longest=200)
-        if idempotency_key is not None:
-            check_text("idempotency_key", idempotency_key, longest=LONGEST_IDEMPOTENCY_KEY)
         annotation_id = new_id()
         return self.database.transact(
             lambda tx: add_annotation(
@@ -124,3 +122,10 @@ class RunReporting(RunReader, ABC):
         if found is None:
             raise NotFoundError("The run that the stage token is for does not exist any more")
         return StageKey(found.run_id, found.stage_id, found.id)
+
+
+def _read_annotation(key: str | AnnotationKey[Any], value: object) -> tuple[str, Any]:
+    try:
+        return to_annotation(key, value)
+    except ValueError as error:
+        raise InvalidDataError("key", [str(error)]) from None

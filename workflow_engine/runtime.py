@@ -14,6 +14,7 @@ from workflow_engine.definition import as_registry
 from workflow_engine.engine import CreateRun, Engine
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.redact import Redactor
+from workflow_engine.refusals import checks_arguments
 from workflow_engine.settings import Settings
 from workflow_engine.store import schema
 from workflow_engine.store.database import Database
@@ -36,6 +37,7 @@ InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
 
 
+@checks_arguments
 class WorkflowRuntime(RunControl):
     """Everything that an application does with workflows.
 

@@ -290,16 +290,8 @@ def test_a_run_that_is_not_there_is_an_error_of_its_own(
 @pytest.mark.parametrize("run_id", [None, 7, b"x", ["x"], {}], ids=repr)
 def test_an_id_that_is_no_text_is_refused(tester: WorkflowTester, run_id: Any) -> None:
     for command in COMMANDS.values():
-        with pytest.raises((TypeError, RunNotFoundError, InvalidRequestError)):
+        with pytest.raises(InvalidRequestError, match="run_id must be a string"):
             command(tester, run_id)
-
-
-@pytest.mark.parametrize("limit", [-1, 0, 10**9])
-def test_the_size_of_a_page_is_kept_within_bounds(tester: WorkflowTester, limit: int) -> None:
-    for _ in range(3):
-        tester.create_run(documents, FINE)
-
-    assert 1 <= len(tester.list_runs(limit=limit).items) <= 3
 
 
 def test_a_stage_that_is_not_there_or_a_run_that_goes_on_is_not_rerun(tester: WorkflowTester) -> None:

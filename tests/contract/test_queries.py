@@ -147,15 +147,6 @@ def test_a_last_page_that_is_full_has_no_next_one(database: Database, records: A
     assert (len(page.items), page.next_cursor) == (2, None)
 
 
-@pytest.mark.parametrize("limit", [-1, 0, 10**9])
-def test_a_limit_out_of_range_is_moved_into_it(database: Database, records: Any, limit: int) -> None:
-    run_id = records.run()
-
-    page = database.read(lambda tx: list_runs(tx, RunFilter(), limit=limit))
-
-    assert [run.id for run in page.items] == [run_id]
-
-
 def test_runs_are_found_by_workflow_status_parent_and_time(database: Database, records: Any) -> None:
     old = records.run(id="1", workflow_id="letters", status="CANCELLED", created_at=1_735_689_600_000)
     new = records.run(id="2", parent_run_id=old, created_at=1_735_689_600_000 + 1000)

@@ -21,7 +21,7 @@ def list_events(tx: Connection, run_id: str, *, after_sequence: int = 0, limit: 
         select(events)
         .where(events.c.run_id == run_id, events.c.sequence > after_sequence)
         .order_by(events.c.sequence)
-        .limit(max(1, limit))
+        .limit(limit)
     )
     return [_event(row) for row in tx.execute(query)]
 

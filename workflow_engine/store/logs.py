@@ -6,6 +6,7 @@ Lines of attempts are written with the attempt's own reports (``store.reports``)
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ OUTSIDE = 0
 _COLUMNS = (
     "stage_run_id", "fence", "line", "run_id", "stage_id", "attempt", "level", "message", "fields", "created_at",
 )  # fmt: skip
+#: Numbers with no more digits than their columns hold.
+_CURSOR = re.compile(r"(\d{1,15})_([0-9a-z-]{1,36})_(\d{1,18})_(\d{1,9})", re.ASCII)
 _POSITION = (logs.c.created_at, logs.c.stage_run_id, logs.c.fence, logs.c.line)
 
 
@@ -55,9 +58,8 @@ def list_logs(
     Raises:
         InvalidRequestError: ``after`` is not a cursor of an earlier page.
     """
-    size = max(1, limit)
     members = lineage(run_id, history=history)
-    query = select(logs).where(logs.c.stage_run_id.in_(select(members.c.origin))).order_by(*_POSITION).limit(size + 1)
+    query = select(logs).where(logs.c.stage_run_id.in_(select(members.c.origin))).order_by(*_POSITION).limit(limit + 1)
     if stage_id is not None:
         query = query.where(logs.c.stage_id == stage_id)
     if after is not None:
@@ -68,7 +70,7 @@ def list_logs(
             )
         )
     entries = tuple(_log_entry(row) for row in tx.execute(query))
-    return Page(entries[:size], _cursor(entries[size - 1]) if len(entries) > size else None)
+    return Page(entries[:limit], _cursor(entries[limit - 1]) if len(entries) > limit else None)
 
 
 def append_log(database: Database, run_id: str, stage_id: str, *, level: str, message: str, fields: str = "{}") -> bool:
@@ -130,11 +132,11 @@ def _cursor(entry: LogEntry) -> str:
 
 
 def _parse_cursor(cursor: str) -> tuple[int, str, int, int]:
-    try:
-        created_at, stage_run_id, fence, line = cursor.split("_")
-        return int(created_at), stage_run_id, int(fence), int(line)
-    except ValueError:
-        raise InvalidRequestError(f"{cursor!r:.100} is not the cursor of a page of log lines") from None
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise InvalidRequestError(f"{cursor!r:.100} is not the cursor of a page of log lines")
+    created_at, stage_run_id, fence, line = found.groups()
+    return int(created_at), stage_run_id, int(fence), int(line)
 
 
 def _log_entry(row: Row[Any]) -> LogEntry:

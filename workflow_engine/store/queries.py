@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RowMapping
     from sqlalchemy.sql import Select
 
-#: Most items of one page; larger wishes are cut to it.
+#: Runs that are read at once where all are wanted.
 MAX_PAGE = 500
 #: Longest JSON text of a metadata value that runs can be found by.
 MAX_SEARCHABLE = 255
@@ -74,12 +74,11 @@ def list_runs(tx: Connection, wanted: RunFilter, *, limit: int = 50, cursor: str
     Raises:
         InvalidRequestError: A metadata value cannot be searched for.
     """
-    size = max(1, min(limit, MAX_PAGE))
-    query = _select_runs().where(*_conditions(wanted)).order_by(runs.c.id.desc()).limit(size + 1)
+    query = _select_runs().where(*_conditions(wanted)).order_by(runs.c.id.desc()).limit(limit + 1)
     if cursor is not None:
         query = query.where(runs.c.id < cursor)
     found = tuple(_run_snapshot(row) for row in tx.execute(query).mappings())
-    return Page(found[:size], found[size - 1].id if len(found) > size else None)
+    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
 
 def rolled_up_cost(tx: Connection, run_id: str) -> RolledUpCost:

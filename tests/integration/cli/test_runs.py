@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from workflow_engine.ids import new_id
 from workflow_engine.runtime import WorkflowRuntime
 
 Command = Callable[..., Any]
@@ -123,6 +125,21 @@ def test_events_are_written_from_a_number_on(command: Command, run_id: str) -> N
     assert [event["sequence"] for event in everything] == list(range(1, len(everything) + 1))
     assert rest == everything[2:]
     assert everything[-1]["type"] == "run.completed"
+
+
+def test_a_list_is_as_long_as_it_was_asked_for(command: Command, database: Path) -> None:
+    created = command("runs", "create", "shouting", "--input", '{"text": "hi"}').out.strip()
+    with sqlite3.connect(database) as connection:
+        connection.row_factory = sqlite3.Row
+        row = dict(connection.execute("SELECT * FROM workflow_runs WHERE id = ?", [created]).fetchone())
+        copies = [{**row, "id": new_id()} for _ in range(650)]
+        connection.executemany(f"INSERT INTO workflow_runs VALUES ({', '.join(f':{name}' for name in row)})", copies)
+
+    listed = command("runs", "list", "--limit", "1000", "--json")
+    refused = command("runs", "list", "--limit", "1001")
+
+    assert (len(listed.json["items"]), listed.json["next_cursor"]) == (651, None)
+    assert (refused.code, "1<=x<=1000" in refused.err) == (2, True)
 
 
 def test_a_run_is_cancelled(command: Command, database: Path) -> None:
