@@ -19,13 +19,22 @@ if TYPE_CHECKING:
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "cli.md"
 
-HEAD = f"""# The command line
+HEAD = rf"""# The command line
 
 <!-- written by scripts/cli_reference.py -->
 
 `{NAME}` and, for the workflows that are installed in a Celery app, `celery -A app workflow` (the same commands without `demo`,
 `dev`, `worker` and `beat`). Every command takes `--app`, `--database-url` and `--broker-url`; WORKFLOW_ENGINE_WORKFLOWS,
 WORKFLOW_ENGINE_DATABASE_URL and WORKFLOW_ENGINE_BROKER_URL stand for them. RUN is the id of a run.
+
+Completion in a shell comes from the command itself. For the commands, their options and the values of those that have a
+fixed choice, put one line into the file that your shell reads when it starts:
+
+| shell | file | line |
+|---|---|---|
+| bash (4.4 or later) | `~/.bashrc` | `eval "$(_WORKFLOW_ENGINE_COMPLETE=bash_source {NAME})"` |
+| zsh | `~/.zshrc`, after `compinit` | `eval "$(_WORKFLOW_ENGINE_COMPLETE=zsh_source {NAME})"` |
+| fish | `~/.config/fish/completions/{NAME}.fish` | `_WORKFLOW_ENGINE_COMPLETE=fish_source {NAME} \| source` |
 
 Exit codes: 0 done, 1 the run that was waited for failed or was cancelled, 2 refused (with one line that says why), 124 not ended
 in time, 130 interrupted.

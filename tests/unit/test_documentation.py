@@ -64,3 +64,13 @@ def test_python_in_a_page_is_python(page: str) -> None:
         compile(block, page, "exec")
 
     assert blocks
+
+
+def test_a_block_of_python_in_the_readme_is_run_or_says_that_it_is_a_fragment() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    blocks = re.findall(r"(<!-- example: .*? -->\n)?```python\n(.*?)```", readme, re.DOTALL)
+
+    unmarked = [code for is_run, code in blocks if not is_run and not code.startswith("# A fragment: ")]
+
+    assert unmarked == []
+    assert [bool(is_run) for is_run, _ in blocks].count(True) == 1

@@ -11,6 +11,7 @@ from workflow_engine.definition.signatures import (
     BodySignature,
     PollSignature,
     is_assignable,
+    may_suspend,
     read_body,
     read_poll,
 )
@@ -63,7 +64,7 @@ def resolve_types(
         state=_first(given.state, body_says.state),
     )
     if poll is None:
-        return _without_poll(known, body_says, label), body_says.awaits_runs
+        return _without_poll(known, body_says, label, suspends=may_suspend(body)), body_says.awaits_runs
     poll_says = _read(read_poll, poll, given, label, is_optional=is_complete)
     return _with_poll(known, poll_says, given, body_says, label), False
 
@@ -80,14 +81,14 @@ def _read(
         raise
 
 
-def _without_poll(known: StageTypes, body_says: BodySignature | _Nothing, label: str) -> StageTypes:
+def _without_poll(known: StageTypes, body_says: BodySignature | _Nothing, label: str, *, suspends: bool) -> StageTypes:
     if body_says.awaits_runs:
         if body_says.output is not UNKNOWN:
             raise DefinitionError(
                 f"{label}: a body that returns UntilRuns returns nothing else; annotate it -> UntilRuns"
             )
         return replace(known, output=_first(known.output, dict[str, Any]))
-    if known.state is not UNKNOWN:
+    if known.state is not UNKNOWN or suspends:
         raise DefinitionError(f"{label} returns Suspend but has no poll; pass poll=, a function of a PollContext")
     return known
 

@@ -88,13 +88,23 @@ def read_body(body: Callable[..., Any], label: str, *, needs_output: bool = True
     )
 
 
+def may_suspend(body: Callable[..., Any]) -> bool:
+    """Tell whether the return annotation of a body names ``Suspend``, which only a poll can end; False if unreadable."""
+    try:
+        hint = get_type_hints(body, include_extras=True).get("return")
+    except Exception:  # noqa: BLE001 - whoever needs the annotations says what is wrong with them
+        return False
+    members = union_members(get_args(hint)[-1] if get_origin(hint) in _AWAITABLES else hint)
+    return any(_is(member, Suspend) for member in members)
+
+
 def read_poll(poll: Callable[..., Any], label: str, *, needs_output: bool = True) -> PollSignature:
     """Read a poll function.
 
     Raises:
         DefinitionError: An annotation is missing, cannot be resolved, or makes no sense.
     """
-    label = f"{label}: poll {_name_of(poll)}"
+    label = f"{label}: poll function {_name_of(poll)}"
     hints = _resolve_hints(poll, label)
     state, config = _read_context(poll, hints, PollContext, label)
     returns = _read_returns(poll, hints, label, needed=needs_output)
@@ -187,15 +197,25 @@ def _read_context(function: Callable[..., Any], hints: dict[str, Any], context: 
     hint = hints.get(name, UNKNOWN) if name else UNKNOWN
     example = f"{context.__name__}[{'Document' if context is StageContext else 'BatchRef'}]"
     if hint is UNKNOWN:
-        raise DefinitionError(f"{label}: annotate the parameter {name!r} as {example} or {example[:-1]}, Config]")
+        raise DefinitionError(
+            f"{label}: annotate the parameter {name!r} as {example} or {example[:-1]}, Config]{_instead(context)}"
+        )
     if hint is context:
-        raise DefinitionError(f"{label}: {context.__name__} needs its types: {example} or {example[:-1]}, Config]")
+        raise DefinitionError(
+            f"{label}: {context.__name__} needs its types: {example} or {example[:-1]}, Config]{_instead(context)}"
+        )
     if get_origin(hint) is not context:
         raise DefinitionError(
-            f"{label}: the parameter {name!r} must be a {context.__name__}, not {describe_type(hint)}"
+            f"{label}: the parameter {name!r} must be a {context.__name__}, not {describe_type(hint)}{_instead(context)}"
         )
     first, *rest = get_args(hint)
     return first, rest[0] if rest else NoConfig
+
+
+def _instead(context: type) -> str:
+    """Say what makes the annotation of a context unnecessary."""
+    options = "input= and output=" if context is StageContext else "input=, output= and state="
+    return f"; or pass {options} to define_stage"
 
 
 def _read_returns(function: Callable[..., Any], hints: dict[str, Any], label: str, *, needed: bool) -> _Returns:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.definition import StageIdentity, UntilRuns
 from workflow_engine.engine.outcomes import decide_suspension
+from workflow_engine.errors import DefinitionError
 from workflow_engine.payload import decode_json, encode_json
 
 if TYPE_CHECKING:
@@ -52,9 +53,17 @@ def state_of(engine: Engine, stage: Stage[Any, Any], value: Any) -> str:
 
 
 def suspension_of(engine: Engine, stage: Stage[Any, Any], suspend: Suspend[Any], port: ContextPort) -> Suspended:
-    """Return the suspension with its state encoded and its waits decided."""
+    """Return the suspension with its state encoded and its waits decided.
+
+    Raises:
+        DefinitionError: Nothing would end it.
+    """
     if isinstance(suspend, UntilRuns):
         state = encode_json(list(suspend.run_ids), what=f'runs that stage "{stage.id}" waits for')
+    elif stage.poll is None:
+        raise DefinitionError(
+            f'Stage "{stage.id}" returned Suspend but has no poll to end it; pass poll=, a function of a PollContext'
+        )
     else:
         state = state_of(engine, stage, suspend.state)
     metadata = None

@@ -61,6 +61,15 @@ def suspended(start: Start, *stages: Any, **settings: Any) -> tuple[WorkflowTest
     return tester, run
 
 
+def test_a_suspension_that_nothing_would_end_fails_at_once_and_is_not_tried_again(start: Start) -> None:
+    tester, run = suspended(start, step("waits", lambda _: Suspend(7)))
+
+    failed = stage_of(run)
+    assert (failed.status, failed.attempt) == (StageStatus.FAILED, 1)
+    assert "returned Suspend but has no poll to end it; pass poll=" in failed.error.message
+    assert tester.messages.waiting == []
+
+
 def test_several_members_of_a_group_wait_side_by_side_and_the_last_one_lets_the_run_go_on(start: Start) -> None:
     ready: set[str] = set()
 

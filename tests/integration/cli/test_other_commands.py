@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,8 @@ def test_a_database_that_cannot_be_reached_is_an_error_without_its_password(comm
 
 def test_ended_runs_are_counted_then_deleted_and_others_are_kept(command: Command, run_id: str, failed_id: str) -> None:
     counted = command("prune", "--older-than", "0s", "--dry-run")
-    kept = command("prune", "--older-than", "1h")
-    deleted = command("prune", "--older-than", "0s", "--status", "completed")
+    kept = command("prune", "--older-than", "1d")
+    deleted = command("prune", "--older-than", "0s", "--status", "completed", "--yes")
 
     assert [finished.out for finished in (counted, kept, deleted)] == [
         "1 run would be deleted\n",
@@ -130,4 +131,31 @@ def test_ended_runs_are_counted_then_deleted_and_others_are_kept(command: Comman
         "1 run deleted\n",
     ]
     assert [run["id"] for run in command("runs", "list", "--json").json["items"]] == [failed_id]
-    assert command("prune", "--older-than", "0s", "--status", "failed").out == "1 run deleted\n"
+    assert command("prune", "--older-than", "0s", "--status", "failed", "-y").out == "1 run deleted\n"
+
+
+def test_what_has_just_ended_is_not_deleted_by_a_slip_where_nobody_can_be_asked(command: Command, run_id: str) -> None:
+    refused = command("prune", "--older-than", "0d")
+
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        "Error: --older-than 0 ms would delete 1 run, also of the last day; add --yes if that is meant\n"
+    )
+    assert len(command("runs", "list", "--json").json["items"]) == 1
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "says"), [("y\n", "1 run deleted"), ("n\n", "Nothing was deleted")])
+def test_on_a_terminal_a_deletion_is_asked_about(
+    command: Command, run_id: str, monkeypatch: pytest.MonkeyPatch, answer: str, says: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+
+    asked = command("prune", "--older-than", "0s")
+
+    assert (asked.code, asked.out) == (0, f"{says}\n")
+    assert "Delete 1 run for good?" in asked.err

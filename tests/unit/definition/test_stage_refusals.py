@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,8 @@ class TestRefusing:
             return 1
 
         assert refusal(lambda: stage(bare)) == (
-            "stage \"bare\": annotate the parameter 'ctx' as StageContext[Document] or StageContext[Document, Config]"
+            "stage \"bare\": annotate the parameter 'ctx' as StageContext[Document] or StageContext[Document, Config]; "
+            "or pass input= and output= to define_stage"
         )
 
     def test_a_context_without_types(self) -> None:
@@ -103,7 +104,8 @@ class TestRefusing:
             return 1
 
         assert refusal(lambda: stage(wrong)) == (
-            "stage \"wrong\": the parameter 'ctx' must be a StageContext, not Text"
+            "stage \"wrong\": the parameter 'ctx' must be a StageContext, not Text; "
+            "or pass input= and output= to define_stage"
         )
 
     def test_a_poll_context_for_a_body(self) -> None:
@@ -169,6 +171,32 @@ class TestRefusing:
             'stage "suspending" returns Suspend but has no poll; pass poll=, a function of a PollContext'
         )
 
+    @pytest.mark.parametrize("returns", [Suspend, Suspend[Ref], int | Suspend, Awaitable[Suspend[Ref]]], ids=str)
+    def test_suspend_without_poll_where_everything_else_is_given(self, returns: Any) -> None:
+        def submit(ctx: Any) -> Any:
+            return Suspend(1)
+
+        submit.__annotations__["return"] = returns
+
+        assert refusal(lambda: define_stage(id="s", execute=submit, input=int, output=int)) == (
+            'stage "s" returns Suspend but has no poll; pass poll=, a function of a PollContext'
+        )
+
+    def test_a_context_without_its_types_is_told_what_would_do_instead(self) -> None:
+        def vague(ctx: Any) -> int:
+            return 1
+
+        assert refusal(lambda: define_stage(id="s", execute=vague, output=int)) == (
+            "stage \"s\": the parameter 'ctx' must be a StageContext, not Any; "
+            "or pass input= and output= to define_stage"
+        )
+
+    def test_a_poll_function_that_is_called_poll(self) -> None:
+        def poll(ctx: PollContext[Ref]) -> Pending:
+            return Pending()
+
+        assert "poll function poll never returns" in refusal(lambda: stage(poll=poll)(suspending))
+
     def test_poll_without_suspend(self) -> None:
         assert "has a poll but its body never returns Suspend" in refusal(lambda: stage(poll=poll)(body))
 
@@ -188,13 +216,13 @@ class TestRefusing:
         def wrong(ctx: PollContext[Ref]) -> Labels | Suspend[Ref]:
             return Suspend(Ref(id="1"))
 
-        assert "poll wrong returns Suspend" in refusal(lambda: stage(poll=wrong)(suspending))
+        assert "poll function wrong returns Suspend" in refusal(lambda: stage(poll=wrong)(suspending))
 
     def test_a_poll_without_output(self) -> None:
         def endless(ctx: PollContext[Ref]) -> Pending:
             return Pending()
 
-        assert "poll endless never returns an output" in refusal(lambda: stage(poll=endless)(suspending))
+        assert "poll function endless never returns an output" in refusal(lambda: stage(poll=endless)(suspending))
 
     def test_another_state_in_the_poll(self) -> None:
         def other(ctx: PollContext[OtherRef]) -> Labels | Pending:
@@ -209,7 +237,7 @@ class TestRefusing:
             return Pending()
 
         assert refusal(lambda: stage(poll=other)(suspending)) == (
-            'stage "suspending": poll other takes the state Ref, but may return Pending with OtherRef'
+            'stage "suspending": poll function other takes the state Ref, but may return Pending with OtherRef'
         )
 
     def test_another_output_in_the_poll(self) -> None:
