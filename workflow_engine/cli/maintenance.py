@@ -75,7 +75,7 @@ def prune(
 def _confirm(count: int, older_than: timedelta) -> bool:
     """Ask whoever sits at the terminal; where nobody does, refuse what a slip of the keyboard would delete."""
     if sys.stdin.isatty():
-        return click.confirm(f"Delete {format_count(count, 'run')} for good?", err=True)
+        return not count or click.confirm(f"Delete {format_count(count, 'run')} for good?", err=True)
     if older_than < _SHORTEST_AGE:
         raise CommandError(
             f"--older-than {format_duration(older_than)} would delete {format_count(count, 'run')}, also of the last "
