@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     min_poll_interval: Positive = timedelta(milliseconds=100)
     #: Longest suspension where the stage names none.
     max_wait: Positive = timedelta(hours=24)
+    #: How long the last poll of a suspension past its ``max_wait`` may wait for a worker before the stage fails.
+    final_poll_grace: Positive = timedelta(hours=24)
 
     #: Largest input, output, state or artifact, in bytes of JSON.
     max_payload_bytes: int = Field(default=16 * 2**20, ge=1024)

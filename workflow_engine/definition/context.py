@@ -70,7 +70,7 @@ class Execution:
 
     @property
     def attempt(self) -> int:
-        """Which try this is, from 1 on."""
+        """Which execution this is, from 1 on; those that were postponed, or vanished with their worker, count too."""
         return self._identity.attempt
 
     @property

@@ -308,22 +308,21 @@ class LockedRun:
             "created_at": self.now,
         }
 
-    def dispatch(self, stage: StageRow) -> None:
-        """Give a waiting stage run a new dispatch number and remember to send its message."""
+    def dispatch(self, stage: StageRow, *, priority: int | None = None) -> None:
+        """Give a waiting stage run a new dispatch number and remember to send its message, by default at its priority."""
+        priority = stage.priority if priority is None else priority
         self.tx.execute(
             update(stages)
             .where(stages.c.id == stage.id)
             .values(
                 dispatched_at=self.now,
                 dispatch_number=stages.c.dispatch_number + 1,
-                dispatch_priority=stage.priority,
+                dispatch_priority=priority,
                 redispatches=0,
                 claimed_dispatch_at=None,
             )
         )
-        self.hints.append(
-            Hint(stage.id, stage.dispatch_number + 1, self.id, stage.stage_id, stage.queue, stage.priority)
-        )
+        self.hints.append(Hint(stage.id, stage.dispatch_number + 1, self.id, stage.stage_id, stage.queue, priority))
 
     def dispatch_later(self, stage: StageRow, delay_ms: int) -> None:
         """Remember that a message for this waiting stage run would be welcome after ``delay_ms``."""
