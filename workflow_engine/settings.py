@@ -54,8 +54,11 @@ class Settings(BaseSettings):
     dispatch_slack: Positive = timedelta(seconds=10)
     #: Rows that one sweep step handles at most per pass.
     sweep_batch: int = Field(default=500, ge=1, le=10_000)
-    #: How long a stage run may wait for a worker whose definitions fit before it fails with DEFINITION_MISMATCH.
+    #: How long a stage run may be given back by workers whose workflow lacks its stage before it fails with
+    #: DEFINITION_MISMATCH.
     definition_grace: Duration = timedelta(minutes=10)
+    #: The same for workers that lack the workflow, or a release that understands its plan: it is another app's, perhaps.
+    unknown_workflow_grace: Duration = timedelta(hours=24)
 
     #: Wait between polls where neither the suspension nor the stage names one.
     poll_interval: Positive = timedelta(seconds=30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import ms_to_instant, to_milliseconds
@@ -85,6 +86,19 @@ class Mismatched:
     """This worker's definitions do not fit; another's may."""
 
     failure: StageFailure
+    #: How long workers may give the stage run back for that reason before it fails.
+    grace: timedelta
+
+
+class MismatchReason(StrEnum):
+    """What a worker lacks to execute a stage run; recorded as the type of the error."""
+
+    #: Its workflow has no such stage, or the stage no such poll: a deployment is under way, or went wrong.
+    STAGE = "UnknownStage"
+    #: It has never heard of the workflow: another app's, perhaps.
+    WORKFLOW = "UnknownWorkflow"
+    #: A later release wrote the plan, or suspended the stage.
+    RELEASE = "LaterRelease"
 
 
 Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Mismatched
@@ -110,6 +124,12 @@ def decide_error(
     if failures >= claim.max_attempts or not retry.covers(error):
         return Failed(failure)
     return Retrying(failure, to_milliseconds(retry.delay(failures, random)))
+
+
+def decide_mismatch(reason: MismatchReason, problem: str, settings: Settings) -> Mismatched:
+    """Fix for how long others may be looked for."""
+    grace = settings.definition_grace if reason is MismatchReason.STAGE else settings.unknown_workflow_grace
+    return Mismatched(StageFailure(ErrorCode.DEFINITION_MISMATCH, reason.value, problem), grace)
 
 
 def decide_suspension(

@@ -304,7 +304,31 @@ def test_a_live_run_of_a_workflow_that_is_gone_is_named(start: Start) -> None:
     finding = find(examine(tester.new_engine([waiting]), Probe(), ["workflow"]), "definitions")
 
     assert finding.health is Health.DEGRADED
-    assert finding.details == (f"1 runs of doubling (such as {run.id}): the workflow is not registered",)
+    [detail] = finding.details
+    assert detail == (
+        f"1 runs of doubling (such as {run.id}): the workflow is not registered here, but waits in workflow beside "
+        "waiting; if it is another app's, give each app a WORKFLOW_ENGINE_QUEUE of its own"
+    )
+
+
+def test_workers_that_give_back_the_work_of_another_app_are_named_at_once(start: Start) -> None:
+    tester = start(doubling)
+    tester.create_run(doubling, Number(n=1))
+    stranger = tester.new_engine([waiting])
+    tester.deliver(engine=stranger)
+
+    [detail] = find(examine(stranger, Probe(), ["workflow"]), "definitions").details
+
+    assert f"; given back by {stranger.worker_id};" in detail
+
+
+def test_another_app_that_has_queues_of_its_own_is_nothing_to_worry_about(start: Start) -> None:
+    tester = start(doubling)
+    tester.create_run(doubling, Number(n=1))
+
+    finding = find(examine(tester.new_engine([waiting]), Probe(), ["other"]), "definitions")
+
+    assert (finding.health, finding.message) == (Health.HEALTHY, "the plans of 0 live runs fit")
 
 
 def test_a_live_run_with_a_stage_that_is_gone_is_named(start: Start) -> None:

@@ -20,8 +20,6 @@ from protocol_world import GRACE_MS, LEASE_MS, SWEEP_INTERVAL_MS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MISMATCH_STEPS_MS = (200, 1_000, 5_000, 15_000)
-
 
 class RefusedError(Exception):
     """The engine should refuse the command and change nothing."""
@@ -212,7 +210,7 @@ class Model:
             self._fail(run, stage)
             return
         stage.mismatch_since = since
-        self._give_back(run, stage, max(step for step in MISMATCH_STEPS_MS if step <= max(200, self.now - since)))
+        self._give_back(run, stage, min(max((self.now - since) // 10, 200), 300_000))
 
     def _give_back(self, run: RunModel, stage: StageModel, delay_ms: int) -> None:
         if run.is_draining:

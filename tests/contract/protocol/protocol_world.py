@@ -38,6 +38,7 @@ SETTINGS = Settings(
     lease=timedelta(milliseconds=LEASE_MS),
     sweep_interval=timedelta(milliseconds=SWEEP_INTERVAL_MS),
     definition_grace=timedelta(milliseconds=GRACE_MS),
+    unknown_workflow_grace=timedelta(milliseconds=GRACE_MS),
     final_poll_grace=timedelta(milliseconds=FINAL_POLL_GRACE_MS),
 )
 
