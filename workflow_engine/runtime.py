@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from workflow_engine.definition import StageContext, Workflow
+    from workflow_engine.definition import PollContext, StageContext, Workflow
     from workflow_engine.engine import Dispatcher
     from workflow_engine.worker.dispatcher import CeleryDispatcher
 
@@ -151,7 +151,7 @@ class WorkflowRuntime(RunControl):
         idempotency_key: str | None = None,
         deadline: timedelta | datetime | None = None,
         start_after: datetime | None = None,
-        parent: StageContext[Any, Any] | None = None,
+        parent: StageContext[Any, Any] | PollContext[Any, Any] | None = None,
     ) -> RunHandle[OutputT]: ...
 
     @overload
@@ -166,7 +166,7 @@ class WorkflowRuntime(RunControl):
         idempotency_key: str | None = None,
         deadline: timedelta | datetime | None = None,
         start_after: datetime | None = None,
-        parent: StageContext[Any, Any] | None = None,
+        parent: StageContext[Any, Any] | PollContext[Any, Any] | None = None,
     ) -> RunHandle[Any]: ...
 
     def create_run(
@@ -180,7 +180,7 @@ class WorkflowRuntime(RunControl):
         idempotency_key: str | None = None,
         deadline: timedelta | datetime | None = None,
         start_after: datetime | None = None,
-        parent: StageContext[Any, Any] | None = None,
+        parent: StageContext[Any, Any] | PollContext[Any, Any] | None = None,
     ) -> RunHandle[Any]:
         """Create a run; it is durable when this returns, also when the broker is down.
 
@@ -194,13 +194,17 @@ class WorkflowRuntime(RunControl):
             deadline: An instant, or a duration from now, after which the run fails.
             start_after: No stage begins before.
             parent: Context of the stage that starts this run. The run is cancelled with the stage's run and counts to
-                its rolled-up cost; its end wakes a stage that waits for it with ``Suspend.until_runs``.
+                its rolled-up cost; its end wakes a stage that waits for it with ``Suspend.until_runs``. Without an
+                ``idempotency_key`` the run gets the one of ``ctx.create_run``, which is the better way for a stage:
+                a stage that is tried again finds the child that it had created.
 
         Raises:
             WorkflowNotFoundError: The workflow is not registered here.
             InvalidRequestError: Something is refused; nothing was written and the key is free.
             IdempotencyConflictError: The key stands for another workflow, input or config.
         """
+        if parent is not None and idempotency_key is None:
+            idempotency_key = parent.child_key(workflow)
         request = CreateRun(
             workflow=workflow,
             input=input,

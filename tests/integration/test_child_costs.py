@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 
 def test_costs_of_children_and_grandchildren_are_rolled_up(tmp_path: Path) -> None:
-    runtime: WorkflowRuntime
-
     @stage
     def leaf(ctx: StageContext[NoInput]) -> int:
         ctx.report(cost=0.25, tokens=10)
@@ -25,7 +23,7 @@ def test_costs_of_children_and_grandchildren_are_rolled_up(tmp_path: Path) -> No
 
     def start_two(ctx: StageContext[Any], workflow: str) -> UntilRuns:
         ctx.report(cost=1, tokens=1)
-        return Suspend.until_runs(*(runtime.create_run(workflow, parent=ctx) for _ in range(2)))
+        return Suspend.until_runs(*(ctx.create_run(workflow, key=str(number)) for number in range(2)))
 
     @stage
     def middle(ctx: StageContext[NoInput]) -> UntilRuns:

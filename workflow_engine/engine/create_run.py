@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import instant_to_ms, to_milliseconds
 from workflow_engine.definition.checks import check_duration
+from workflow_engine.definition.children import LONGEST_KEY
 from workflow_engine.engine.plans import new_group
 from workflow_engine.errors import IdempotencyConflictError, InvalidDataError, InvalidPriorityError
 from workflow_engine.events import EventType
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from workflow_engine.store.moves import Transaction
 
 LOWEST_PRIORITY, DEFAULT_PRIORITY, HIGHEST_PRIORITY = 0, 5, 10
-_LONGEST_KEY = 255
 _LONGEST_METADATA_KEY = 200
 #: Values of metadata that runs can be searched by are scalars of at most so many characters of JSON.
 _LONGEST_SEARCHABLE = 255
@@ -190,8 +190,8 @@ def _searchable(metadata: Mapping[str, Any]) -> dict[str, str]:
 def _key(key: object) -> str | None:
     if key is None:
         return None
-    if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or key != clean_text(key):
-        raise InvalidDataError("idempotency_key", [f"must be a text of 1 to {_LONGEST_KEY} printable characters"])
+    if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or key != clean_text(key):
+        raise InvalidDataError("idempotency_key", [f"must be a text of 1 to {LONGEST_KEY} printable characters"])
     return key
 
 

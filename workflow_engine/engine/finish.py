@@ -206,10 +206,8 @@ def _suspend(engine: Engine, run: LockedRun, stage: StageRow, outcome: Suspended
         suspended = run.stage_run(stage.id)
         if suspended is not None and cancel_stage_run(run, suspended):
             settle(run, engine.settings)
-    elif wait == 0:
-        run.dispatch(stage)
     else:
-        run.dispatch_later(stage, wait)
+        run.dispatch_poll(stage, wait)
 
 
 def _not_ready(engine: Engine, run: LockedRun, stage: StageRow, outcome: NotReady, columns: dict[str, Any]) -> None:
@@ -231,10 +229,7 @@ def _not_ready(engine: Engine, run: LockedRun, stage: StageRow, outcome: NotRead
         wake_sequence=0,
         **columns,
     )
-    if wait == 0:
-        run.dispatch(stage)
-    else:
-        run.dispatch_later(stage, wait)
+    run.dispatch_poll(stage, wait)
 
 
 def _wait_within(max_wait_until: int | None, wait_ms: int, now: int) -> int:

@@ -74,7 +74,7 @@ def _return_poll(engine: Engine, run: LockedRun, stage: StageRow) -> None:
     run.move_stage(
         StageMove.NOT_READY, stage, new_fence=True, poll_crashes=crashes, next_poll_at=run.now, final_poll_at=asked_at
     )
-    run.dispatch(stage)
+    run.dispatch_poll(stage)
 
 
 def _worker_lost(stage: StageRow, crashes: int) -> StageFailure:

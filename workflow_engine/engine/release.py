@@ -38,7 +38,6 @@ def _release(engine: Engine, lease: Lease) -> bool:
             return False
         if not _end_if_draining(engine, run, stage):
             give_back(run, stage, delay_ms=0)
-            run.dispatch(stage)
         return True
 
     return bool(with_stage_run(engine, lease.stage_run_id, act))
@@ -57,15 +56,20 @@ def _end_if_draining(engine: Engine, run: LockedRun, stage: StageRow) -> bool:
 
 
 def give_back(run: LockedRun, stage: StageRow, *, delay_ms: int, **columns: Any) -> None:
-    """Return a leased stage run to those that wait; the attempt does not count."""
+    """Return a leased stage run to those that wait, and send its message; the attempt does not count."""
     run.close_attempt(stage.id, stage.fence, AttemptOutcome.RELEASED)
     if stage.status is StageStatus.SUSPENDED:
         run.move_stage(StageMove.NOT_READY, stage, new_fence=True, next_poll_at=run.now + delay_ms, **columns)
+        run.dispatch_poll(stage, delay_ms)
         return
     run.move_stage(
         StageMove.RELEASE, stage, new_fence=True, attempt=stage.attempt - 1, available_at=run.now + delay_ms, **columns
     )
     run.record(EventType.STAGE_RELEASED, stage.stage_id, attempt=stage.attempt)
+    if delay_ms == 0:
+        run.dispatch(stage)
+    else:
+        run.dispatch_later(stage, delay_ms)
 
 
 def release_mismatched(engine: Engine, run: LockedRun, stage: StageRow, outcome: Mismatched) -> None:
@@ -82,7 +86,6 @@ def release_mismatched(engine: Engine, run: LockedRun, stage: StageRow, outcome:
         return
     delay_ms = mismatch_delay_ms(run.now - since)
     give_back(run, stage, delay_ms=delay_ms, mismatch_since=since)
-    run.dispatch_later(stage, delay_ms)
 
 
 def mismatch_delay_ms(elapsed_ms: int) -> int:

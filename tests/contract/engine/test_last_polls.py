@@ -226,6 +226,28 @@ def test_a_last_poll_that_nobody_takes_is_given_up_after_its_grace(start: Start,
     assert cleaned == [1]
 
 
+def test_a_poll_of_a_run_of_low_priority_has_its_turn_under_a_load_that_never_ends(start: Start) -> None:
+    unimportant = chain(polled(check=lambda ctx: ctx.state, max_wait=timedelta(minutes=10)))
+    load = chain(step("first"), step("second"), name="load")
+    tester = start(unimportant, load)
+    run = tester.create_run(unimportant, 1, priority=0)
+    tester.deliver()
+    for _ in range(20):
+        tester.create_run(load, 1)
+    delivered = 0
+
+    while not run.status.is_terminal and delivered < 200:
+        tester.create_run(load, 1)
+        tester.advance(timedelta(seconds=1))
+        tester.sweep()
+        tester.deliver()
+        delivered += 1
+
+    assert (run.output(), stage_of(run).polls) == (7, 1)
+    assert delivered < 200
+    assert tester.messages.waiting
+
+
 def test_suspensions_whose_last_poll_is_awaited_do_not_hold_up_the_others(start: Start) -> None:
     stage = polled(max_wait=timedelta(minutes=10), check=lambda ctx: ctx.state)
     workflow = chain(stage)
