@@ -43,7 +43,8 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///workflow_engine.db"
     #: Celery broker; ``memory://`` for the embedded mode (one process).
     broker_url: str = "memory://"
-    #: Queue (and prefix of the companion queues) that stages go to unless they name another.
+    #: Queue (and prefix of the companion queues) that stages go to unless they name another. Apps that share a database
+    #: need one each.
     queue: str = Field(default="workflow", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 
     #: How long a worker may be silent before its stages are given to others. Heartbeats come three times as often.
