@@ -207,7 +207,9 @@ class LeaseLost(StageError):
 
 
 class RetryAfter(StageError):
-    """Raise it in a body to be tried again after ``delay``, within ``max_attempts``.
+    """Raise it in a body, or a poll, to be called again after ``delay``; that uses up none of ``max_attempts``.
+
+    A body may do so a hundred times in one stage run.
 
     Args:
         delay: How long to wait; a negative delay is refused.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+N = TypeVar("N", bound=StrEnum)
 
 
 class EventType(StrEnum):
@@ -36,6 +38,19 @@ class EventType(StrEnum):
     STAGE_FAILED = "stage.failed"
     STAGE_SKIPPED = "stage.skipped"
     STAGE_CANCELLED = "stage.cancelled"
+
+
+def read_name(kind: type[N], text: str) -> N:
+    """Return the member for a stored name; for one that a later release wrote, a stranger of the same type.
+
+    A stranger equals its text, and no member: a reader shows it, and what compares with members passes it over.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        stranger = str.__new__(kind, text)
+        stranger._name_ = stranger._value_ = text
+        return stranger
 
 
 TERMINAL_RUN_EVENTS = frozenset({EventType.RUN_COMPLETED, EventType.RUN_FAILED, EventType.RUN_CANCELLED})

@@ -7,6 +7,7 @@ import itertools
 import threading
 import weakref
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -17,7 +18,7 @@ from workflow_engine.clock import Clock, SystemClock
 from workflow_engine.control import RunControl, RunHandle
 from workflow_engine.definition import as_registry
 from workflow_engine.engine import CreateRun, Engine, Performed
-from workflow_engine.errors import InvalidRequestError
+from workflow_engine.errors import InvalidRequestError, RunNotFoundError
 from workflow_engine.reader import AnyStage, id_of
 from workflow_engine.settings import Settings
 from workflow_engine.store import schema
@@ -54,6 +55,7 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
         settings: By default those of ``WORKFLOW_ENGINE_*``.
         clock: Waits and tells the time outside the database.
         concurrency: How many stages of a parallel group run at the same time.
+        children: Workflows whose runs the stages create with ``ctx.create_run``; those runs are executed here as well.
     """
 
     def __init__(
@@ -66,12 +68,15 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
         settings: Settings | None = None,
         clock: Clock | None = None,
         concurrency: int = 4,
+        children: Sequence[Workflow[Any, Any]] = (),
     ) -> None:
         source = None if runtime is None else runtime.engine
         self._settings = settings or (source.settings if source else Settings.load())
         self._clock = clock or (source.clock if source else SystemClock())
         self._database = database or (source.database if source else self._own_database())
         self._workflow = workflow
+        self._registry = as_registry([workflow, *(child for child in children if child is not workflow)])
+        self._family: set[str] = set()
         self._concurrency = concurrency
         self._hints = HintQueue(self._clock)
         self._runs = _LocalRuns(self._build_engine)
@@ -122,10 +127,11 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
     def _drive(self, engine: Engine, run_id: str) -> None:
         """Execute what the queue holds until the run has ended and nothing of it is left to do."""
         flying: set[Future[Performed]] = set()
+        self._family = {run_id}
         next_sweep = self._clock.monotonic() + self._settings.sweep_interval.total_seconds()
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="workflow-executor") as pool:
             while True:
-                for hint in self._hints.take(run_id, self._concurrency - len(flying)):
+                for hint in self._hints.take(self._belongs, self._concurrency - len(flying)):
                     flying.add(pool.submit(commands.execute_stage, engine, hint.stage_run_id, hint.dispatch_number))
                 if flying:
                     pause = self._pause() if len(flying) < self._concurrency else self._settings.sweep_interval
@@ -152,6 +158,14 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
         """Return how long to wait for the next hint, at most until the next sweep."""
         return min(self._hints.time_left(), self._settings.sweep_interval)
 
+    def _belongs(self, run_id: str) -> bool:
+        """Whether it is the run that is executed, or one that a stage of it created."""
+        if run_id not in self._family:
+            with suppress(RunNotFoundError):  # another run, which was deleted
+                if self._runs.snapshot(run_id).parent_run_id in self._family:
+                    self._family.add(run_id)
+        return run_id in self._family
+
     def _has_ended(self, run_id: str) -> bool:
         return self._runs.snapshot(run_id).status.is_terminal
 
@@ -167,7 +181,7 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
     def _build_engine(self) -> Engine:
         return Engine.build(
             settings=self._settings,
-            registry=as_registry(self._workflow),
+            registry=self._registry,
             dispatcher=self._hints,
             database=self._database,
             clock=self._clock,
@@ -208,18 +222,20 @@ class HintQueue:
         """Say that this cannot be told: the sweep must not send other runs' work to a queue that ends with this run."""
         return None
 
-    def take(self, run_id: str, limit: int) -> list[Hint]:
-        """Return up to ``limit`` hints of a run that are due; those of other runs are dropped."""
+    def take(self, belongs: Callable[[str], bool], limit: int) -> list[Hint]:
+        """Return up to ``limit`` hints that are due of runs that belong here; those of other runs are dropped."""
         taken: list[Hint] = []
+        while len(taken) < limit and (hint := self._pop()) is not None:
+            if belongs(hint.run_id):
+                taken.append(hint)
+        return taken
+
+    def _pop(self) -> Hint | None:
         with self._lock:
             while self._later and self._later[0][0] <= self._clock.monotonic():
                 _, number, hint = heapq.heappop(self._later)
                 heapq.heappush(self._ready, (-hint.priority, number, hint))
-            while self._ready and len(taken) < limit:
-                hint = heapq.heappop(self._ready)[2]
-                if hint.run_id == run_id:
-                    taken.append(hint)
-        return taken
+            return heapq.heappop(self._ready)[2] if self._ready else None
 
     def time_left(self) -> timedelta:
         """Return how long it takes until a hint is due; a long time if none is known."""

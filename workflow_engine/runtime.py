@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from workflow_engine.definition import StageContext, Workflow
+    from workflow_engine.definition import PollContext, StageContext, Workflow
     from workflow_engine.engine import Dispatcher
     from workflow_engine.worker.dispatcher import CeleryDispatcher
 
@@ -154,7 +154,7 @@ class WorkflowRuntime(RunControl):
         idempotency_key: str | None = None,
         deadline: timedelta | datetime | None = None,
         start_after: datetime | None = None,
-        parent: StageContext[Any, Any] | None = None,
+        parent: StageContext[Any, Any] | PollContext[Any, Any] | None = None,
     ) -> RunHandle[OutputT]: ...
 
     @overload
@@ -169,7 +169,7 @@ class WorkflowRuntime(RunControl):
         idempotency_key: str | None = None,
         deadline: timedelta | datetime | None = None,
         start_after: datetime | None = None,
-        parent: StageContext[Any, Any] | None = None,
+        parent: StageContext[Any, Any] | PollContext[Any, Any] | None = None,
     ) -> RunHandle[Any]: ...
 
     def create_run(
@@ -183,7 +183,7 @@ class WorkflowRuntime(RunControl):
         idempotency_key: str | None = None,
         deadline: timedelta | datetime | None = None,
         start_after: datetime | None = None,
-        parent: StageContext[Any, Any] | None = None,
+        parent: StageContext[Any, Any] | PollContext[Any, Any] | None = None,
     ) -> RunHandle[Any]:
         """Create a run; it is durable when this returns, also when the broker is down.
 
@@ -197,13 +197,17 @@ class WorkflowRuntime(RunControl):
             deadline: An instant, or a duration from now, after which the run fails.
             start_after: No stage begins before.
             parent: Context of the stage that starts this run. The run is cancelled with the stage's run and counts to
-                its rolled-up cost; its end wakes a stage that waits for it with ``Suspend.until_runs``.
+                its rolled-up cost; its end wakes a stage that waits for it with ``Suspend.until_runs``. Without an
+                ``idempotency_key`` the run gets the one of ``ctx.create_run``, which is the better way for a stage:
+                a stage that is tried again finds the child that it had created.
 
         Raises:
             WorkflowNotFoundError: The workflow is not registered here.
             InvalidRequestError: Something is refused; nothing was written and the key is free.
             IdempotencyConflictError: The key stands for another workflow, input or config, or for a fork.
         """
+        if parent is not None and idempotency_key is None:
+            idempotency_key = parent.child_key(workflow)
         request = CreateRun(
             workflow=workflow,
             input=input,

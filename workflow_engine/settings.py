@@ -47,7 +47,8 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///workflow_engine.db"
     #: Celery broker; ``memory://`` for the embedded mode (one process).
     broker_url: str = "memory://"
-    #: Queue (and prefix of the companion queues) that stages go to unless they name another.
+    #: Queue (and prefix of the companion queues) that stages go to unless they name another. Apps that share a database
+    #: need one each.
     queue: str = Field(default="workflow", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 
     #: How long a worker may be silent before its stages are given to others. Heartbeats come three times as often.
@@ -58,8 +59,11 @@ class Settings(BaseSettings):
     dispatch_slack: Positive = timedelta(seconds=10)
     #: Rows that one sweep step handles at most per pass.
     sweep_batch: int = Field(default=500, ge=1, le=10_000)
-    #: How long a stage run may wait for a worker whose definitions fit before it fails with DEFINITION_MISMATCH.
+    #: How long a stage run may be given back by workers whose workflow lacks its stage before it fails with
+    #: DEFINITION_MISMATCH.
     definition_grace: Duration = timedelta(minutes=10)
+    #: The same for workers that lack the workflow, or a release that understands its plan: it is another app's, perhaps.
+    unknown_workflow_grace: Duration = timedelta(hours=24)
 
     #: Wait between polls where neither the suspension nor the stage names one.
     poll_interval: Positive = timedelta(seconds=30)
@@ -67,6 +71,8 @@ class Settings(BaseSettings):
     min_poll_interval: Positive = timedelta(milliseconds=100)
     #: Longest suspension where the stage names none.
     max_wait: Positive = timedelta(hours=24)
+    #: How long the last poll of a suspension past its ``max_wait`` may wait for a worker before the stage fails.
+    final_poll_grace: Positive = timedelta(hours=24)
 
     #: Largest input, output, state or artifact, in bytes of JSON.
     max_payload_bytes: int = Field(default=16 * 2**20, ge=1024)

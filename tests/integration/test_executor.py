@@ -337,9 +337,9 @@ def test_hints_of_other_runs_are_dropped_and_the_most_important_come_first(clock
     queue.dispatch([Hint("foreign", 1, "other", "s", "q", 10)])
     queue.dispatch_later(Hint("later", 1, "mine", "s", "q", 10), timedelta(minutes=1))
 
-    first, rest = queue.take("mine", 2), queue.take("mine", 9)
+    first, rest = queue.take("mine".__eq__, 2), queue.take("mine".__eq__, 9)
     clock.sleep(queue.time_left())
-    later = queue.take("mine", 9)
+    later = queue.take("mine".__eq__, 9)
 
     assert [hint.stage_run_id for hint in first] == ["stage-run-9", "stage-run-5"]
     assert [hint.stage_run_id for hint in rest] == ["stage-run-1"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from workflow_engine.definition.annotations import AnnotationKey
 from workflow_engine.definition.builder import WorkflowBuilder
+from workflow_engine.definition.children import ChildRequest, ChildRun
 from workflow_engine.definition.context import CancelContext, PollContext, StageContext
 from workflow_engine.definition.decorators import define_async_batch_stage, define_stage, stage
 from workflow_engine.definition.group_output import GroupOutput
@@ -35,6 +36,8 @@ __all__ = [
     "AIConfig",
     "AnnotationKey",
     "CancelContext",
+    "ChildRequest",
+    "ChildRun",
     "ConcurrencyConfig",
     "ContextPort",
     "DebugConfig",

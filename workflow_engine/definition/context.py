@@ -14,21 +14,29 @@ from typing_extensions import TypeVar
 
 from workflow_engine.definition.annotations import AnnotationKey, to_annotation
 from workflow_engine.definition.checks import check_fraction, check_metrics, check_whole_number
+from workflow_engine.definition.children import ChildRequest, derive_key
 from workflow_engine.definition.logs import StageLog, to_loggable
 from workflow_engine.definition.ports import StoredOutput
 from workflow_engine.definition.schemas import NoConfig
 from workflow_engine.definition.storage import StageStorage
-from workflow_engine.errors import StageCancelled, StageOutputMissing, StageSkipped
+from workflow_engine.errors import (
+    InvalidDataError,
+    StageCancelled,
+    StageOutputMissing,
+    StageSkipped,
+)
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.names import among
 from workflow_engine.payload import decode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
+    from workflow_engine.definition.children import ChildRun
     from workflow_engine.definition.ports import ContextPort, StageIdentity
     from workflow_engine.definition.stage import Stage
+    from workflow_engine.definition.workflow import Workflow
 
 InputT_co = TypeVar("InputT_co", covariant=True)
 StateT_co = TypeVar("StateT_co", covariant=True)
@@ -71,7 +79,7 @@ class Execution:
 
     @property
     def attempt(self) -> int:
-        """Which try this is, from 1 on."""
+        """Which execution this is, from 1 on; those that were postponed, or vanished with their worker, count too."""
         return self._identity.attempt
 
     @property
@@ -117,6 +125,7 @@ class ActiveExecution(Execution):
         super().__init__(identity=identity, port=port)
         self._stages = stages
         self._groups = groups
+        self._unnamed_children: set[str] = set()
 
     @property
     def storage(self) -> StageStorage:
@@ -215,6 +224,69 @@ class ActiveExecution(Execution):
         if tokens is not None:
             check_whole_number("tokens", tokens, least=0)
         self._port.report(_to_cost(cost), tokens or 0, metrics)
+
+    def create_run(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        input: object = None,  # noqa: A002 - the word of the domain
+        *,
+        key: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        deadline: timedelta | datetime | None = None,
+        start_after: datetime | None = None,
+    ) -> ChildRun:
+        """Create a run as a child of this one; durable when this returns.
+
+        An execution that is repeated gets the run that the first one created: a child is known by the stage run, the
+        workflow and ``key``. A rerun of the stage creates new ones. The child is cancelled with this run and counts to
+        its rolled-up cost; ``Suspend.until_runs(child)`` waits for it.
+
+        Args:
+            workflow: A workflow that is registered with the workers, or its id.
+            input: A model, or what its schema parses.
+            key: Tells children of one workflow apart; give what the child is about, such as a document's id.
+            config: Overrides of its stages' default configs, by stage id.
+            priority: As of ``WorkflowRuntime.create_run``, like all that follows.
+            metadata: Plain JSON.
+            deadline: An instant, or a duration from now.
+            start_after: No stage of it begins before.
+
+        Raises:
+            WorkflowNotFoundError: The workflow is not registered here.
+            InvalidRequestError: Something is refused; or this execution created a run of the workflow before, also
+                without a key, so that a retry could not tell them apart.
+            IdempotencyConflictError: An earlier execution created it with another input or config.
+        """
+        request = ChildRequest(
+            workflow=workflow,
+            input=input,
+            idempotency_key=self.child_key(workflow, key),
+            config=config,
+            priority=priority,
+            metadata=metadata or {},
+            deadline=deadline,
+            start_after=start_after,
+        )
+        return self._port.create_run(request)
+
+    def child_key(self, workflow: Workflow[Any, Any] | str, key: str | None = None) -> str:
+        """Return the idempotency key of a child run: the same in every execution of this stage run.
+
+        Raises:
+            InvalidDataError: ``key`` is no text, or is missing for the second time: which of the two runs an earlier
+                execution had created could not be told.
+        """
+        workflow_id = workflow if isinstance(workflow, str) else workflow.id
+        if key is None and workflow_id in self._unnamed_children:
+            problem = (
+                f'workflow "{workflow_id}" has a run already: give each a key of its own, so that a retry finds it'
+            )
+            raise InvalidDataError(f'key of a child run of stage "{self.stage_id}"', [problem])
+        if key is None:
+            self._unnamed_children.add(workflow_id)
+        return derive_key(self.idempotency_key, workflow_id, key)
 
     def _parse(self, stage: Stage[Any, Any] | str, text: str) -> Any:
         known = self._stages.get(stage) if isinstance(stage, str) else stage

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from workflow_engine.definition.children import ChildRequest, ChildRun
     from workflow_engine.lifecycle import StageStatus
 
 
@@ -70,6 +71,9 @@ class ContextPort(Protocol):
 
     def delete_artifact(self, key: str, *, shared: bool) -> bool:
         """Remove ``key``; tell whether it was there."""
+
+    def create_run(self, request: ChildRequest) -> ChildRun:
+        """Create a run as a child of this stage run, unless an earlier execution has."""
 
     def list_artifacts(self, prefix: str, *, shared: bool) -> list[str]:
         """Return the keys that begin with ``prefix``, sorted."""

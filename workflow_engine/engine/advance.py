@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.definition import GroupFailurePolicy, Plan
+from workflow_engine.definition.plan import failure_policy
 from workflow_engine.engine.plans import new_group
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, StageMove, StageStatus
@@ -48,7 +49,7 @@ def fail_stage_run(
 
 def policy_of(run: LockedRun) -> GroupFailurePolicy:
     """Return the failure policy of the live group."""
-    return GroupFailurePolicy(Plan.from_json(run.row["plan"]).on_failure[run.current_group - 1])
+    return failure_policy(run.row["plan"], run.current_group)
 
 
 def is_draining(run: LockedRun) -> bool:

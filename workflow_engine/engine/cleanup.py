@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import CancelContext
 from workflow_engine.engine.calls import config_of, identity_of
+from workflow_engine.engine.definitions import find_definition
 from workflow_engine.engine.effects import Effects
 from workflow_engine.engine.leases import HeldLease
-from workflow_engine.store.cleanups import claim_cleanup, close_cleanup
+from workflow_engine.engine.outcomes import Mismatched
+from workflow_engine.engine.release import mismatch_delay_ms
+from workflow_engine.store.cleanups import claim_cleanup, close_cleanup, pass_on_cleanup
 from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.reports import write_log_lines
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from workflow_engine.definition import Stage
     from workflow_engine.engine.core import Engine
+    from workflow_engine.store.cleanups import OwedCleanup
     from workflow_engine.store.records import Claim
 
 logger = logging.getLogger("workflow_engine.engine")
@@ -33,36 +37,53 @@ _TIME_LIMIT = timedelta(seconds=60)
 def run_cleanup(engine: Engine, stage_run_id: str) -> bool:
     """Call the stage's ``on_cancel`` if it is due; False when it is not.
 
-    A hook that raises is called again, a handful of times, with growing waits; then it is given up and logged.
+    A hook that raises is called again, a handful of times, with growing waits; then it is given up and logged. A worker
+    that does not know the stage leaves it to others, as it does with the stage itself; that is no try.
     """
     hold_ms = to_milliseconds(_TIME_LIMIT * 2)
-    taken = engine.database.transact(lambda tx: claim_cleanup(tx, stage_run_id, hold_ms))
-    if taken is None:
+    owed = engine.database.transact(lambda tx: claim_cleanup(tx, stage_run_id, hold_ms))
+    if owed is None:
         return False
-    claim, attempts = taken
+    found = find_definition(engine, owed.claim)
+    if isinstance(found, Mismatched):
+        _pass_on(engine, owed, found)
+        return True
     # A hook that takes its workers down never gets to say that it failed.
-    delay = _clean_up(engine, claim, attempts) if attempts <= _MOST_ATTEMPTS else _BACKOFF
-    if delay is not None and attempts >= _MOST_ATTEMPTS:
-        logger.error("on_cancel of stage %s of run %s is given up", claim.stage_id, claim.run_id)
-        delay = None
+    delay = _clean_up(engine, owed, found[1]) if owed.attempts <= _MOST_ATTEMPTS else _BACKOFF
+    if delay is not None and owed.attempts >= _MOST_ATTEMPTS:
+        _give_up(engine, owed.claim, f"it was tried {_MOST_ATTEMPTS} times")
+        return True
     delay_ms = None if delay is None else to_milliseconds(delay)
     engine.database.transact(lambda tx: close_cleanup(tx, stage_run_id, delay_ms))
     return True
 
 
-def _clean_up(engine: Engine, claim: Claim, attempts: int) -> timedelta | None:
+def _pass_on(engine: Engine, owed: OwedCleanup, mismatch: Mismatched) -> None:
+    passed_on_for_ms = owed.passed_on_for_ms
+    if passed_on_for_ms > to_milliseconds(mismatch.grace):
+        _give_up(engine, owed.claim, mismatch.failure.message)
+        return
+    delay_ms = mismatch_delay_ms(passed_on_for_ms)
+    engine.database.transact(
+        lambda tx: pass_on_cleanup(tx, owed.claim.stage_run_id, delay_ms=delay_ms, passed_on_for_ms=passed_on_for_ms)
+    )
+
+
+def _give_up(engine: Engine, claim: Claim, reason: str) -> None:
+    logger.error("on_cancel of stage %s of run %s is given up: %s", claim.stage_id, claim.run_id, reason)
+    engine.database.transact(lambda tx: close_cleanup(tx, claim.stage_run_id, None))
+
+
+def _clean_up(engine: Engine, owed: OwedCleanup, stage: Stage[Any, Any]) -> timedelta | None:
     """Call the hook; return after which time it should be called again, None for never."""
+    claim = owed.claim
+    if stage.on_cancel is None:
+        return None
     try:
-        workflow = engine.registry.find(claim.workflow_id)
-        stage = workflow.find_stage(claim.stage_id) if workflow else None
-        if stage is None:
-            return _BACKOFF  # another worker may have it
-        if stage.on_cancel is None:
-            return None
-        _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + attempts - 1))
+        _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + owed.attempts - 1))
     except BaseException as error:  # noqa: BLE001 - whatever the hook raises, the worker goes on
         logger.warning("on_cancel of stage %s of run %s failed: %s", claim.stage_id, claim.run_id, summarize_any(error))
-        return _BACKOFF * attempts
+        return _BACKOFF * owed.attempts
     return None
 
 

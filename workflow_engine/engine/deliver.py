@@ -45,12 +45,14 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
     Raises:
         RunNotFoundError, WorkflowNotFoundError, StageNotFoundError: As the names say.
         InvalidDataError, PayloadError: The output does not fit the stage's schema; the stage goes on waiting.
-        RunStateError: The stage has not started yet.
+        RunStateError: The stage has not started yet, or this release does not understand the plan of the run.
     """
     workflow_id = engine.database.read(lambda tx: read_workflow_id(tx, key.run_id))
     payload = output_of(engine, engine.registry.get(workflow_id).get_stage(key.stage_id), output)
 
     def act(run: LockedRun, row: StageRow) -> None:
+        if not Plan.from_json(run.row["plan"]).is_understood:
+            raise RunStateError(f"The plan of run {run.id} was written by a later release; report to a process of that")
         complete_stage_run(run, row, payload, new_fence=True)
         settle(run, engine.settings)
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Most ids that a finding names.
 _NAMED = 10
+#: Most workers that a detail names.
+_NAMED_WORKERS = 3
 #: With more runs than this the invariants are only checked when asked for: that reads every record.
 MOST_RUNS = 10_000
 
@@ -250,20 +252,41 @@ def _check_definitions(patient: _Patient) -> _Answer:
     plans = patient.engine.database.read(health.read_live_plans)
     if not registry.ids():
         return Health.UNKNOWN, "no workflows are known here; name them with --app", ()
-    problems = [problem for live in plans if (problem := _find_mismatch(live, patient.engine))]
+    unknown = {live.workflow_id for live in plans if registry.find(live.workflow_id) is None}
+    queues = patient.engine.database.read(lambda tx: health.read_queues_of(tx, unknown)) if unknown else {}
+    problems = [problem for live in plans if (problem := _find_mismatch(live, queues, patient))]
     if problems:
         return Health.DEGRADED, "live runs do not fit the definitions that are known here", problems
-    return Health.HEALTHY, f"the plans of {sum(live.runs for live in plans):,} live runs fit", ()
+    fitting = sum(live.runs for live in plans if live.workflow_id not in unknown)
+    return Health.HEALTHY, f"the plans of {fitting:,} live runs fit", ()
 
 
-def _find_mismatch(live: health.LivePlan, engine: Engine) -> str | None:
-    workflow = engine.registry.find(live.workflow_id)
+def _find_mismatch(live: health.LivePlan, queues: Mapping[str, set[str]], patient: _Patient) -> str | None:
+    workflow = patient.engine.registry.find(live.workflow_id)
     who = f"{live.runs} runs of {live.workflow_id} (such as {live.example})"
     if workflow is None:
-        return f"{who}: the workflow is not registered"
-    planned = [stage.id for group in Plan.from_json(live.plan).groups for stage in group]
+        problem = _find_shared_queue(live.workflow_id, queues.get(live.workflow_id, set()), patient)
+        return f"{who}: {problem}" if problem else None
+    plan = Plan.from_json(live.plan)
+    if not plan.is_understood:
+        return f"{who}: a later release wrote the plan, and this one does not understand it"
+    planned = [stage.id for group in plan.groups for stage in group]
     missing = [stage_id for stage_id in planned if workflow.find_stage(stage_id) is None]
     return f"{who}: the workflow has no {', '.join(missing)}" if missing else None
+
+
+def _find_shared_queue(workflow_id: str, queues: set[str], patient: _Patient) -> str | None:
+    """Say where this app's workers get in the way of another app; queues of that app's own are none of our business."""
+    shared = sorted(queues.intersection(patient.queues))
+    if not shared:
+        return None
+    own = ", ".join(sorted(patient.engine.registry.ids()))
+    strangers = patient.engine.database.read(lambda tx: health.read_strangers(tx, workflow_id, _NAMED_WORKERS))
+    given_back = f"; given back by {', '.join(strangers)}" if strangers else ""
+    return (
+        f"the workflow is not registered here, but waits in {', '.join(shared)} beside {own}{given_back}; "
+        "if it is another app's, give each app a WORKFLOW_ENGINE_QUEUE of its own"
+    )
 
 
 def _check_configuration(patient: _Patient) -> _Answer:

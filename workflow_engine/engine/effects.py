@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from workflow_engine.clock import instant_to_ms
-from workflow_engine.definition import StoredOutput
+from workflow_engine.definition import ChildRun, StoredOutput
+from workflow_engine.engine.create_run import CreateRun, create_run
 from workflow_engine.engine.units import with_stage_run
 from workflow_engine.errors import DatabaseUnavailableError
 from workflow_engine.events import EventType
@@ -23,6 +24,7 @@ from workflow_engine.store.reports import flush_log_lines
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from workflow_engine.definition import ChildRequest
     from workflow_engine.engine.core import Engine
     from workflow_engine.engine.leases import HeldLease
     from workflow_engine.store.moves import LockedRun
@@ -171,6 +173,26 @@ class Effects:
     def list_artifacts(self, prefix: str, *, shared: bool) -> list[str]:
         """Return the keys that begin with ``prefix``."""
         return artifacts.list_artifact_keys(self._engine.database, self._claim, prefix, shared=shared)
+
+    def create_run(self, request: ChildRequest) -> ChildRun:
+        """Create a child run; the key makes it one, whichever execution asks."""
+        created = create_run(
+            self._engine,
+            CreateRun(
+                workflow=request.workflow,
+                input=request.input,
+                config=request.config,
+                priority=request.priority,
+                metadata=request.metadata,
+                idempotency_key=request.idempotency_key,
+                deadline=request.deadline,
+                start_after=request.start_after,
+                parent_run_id=self._claim.run_id,
+                parent_stage_run_id=self._claim.stage_run_id,
+            ),
+        )
+        workflow_id = request.workflow if isinstance(request.workflow, str) else request.workflow.id
+        return ChildRun(created.run_id, workflow_id, is_new=created.is_new)
 
     def take_report(self) -> Report:
         """Return, and forget, what is to be committed with the outcome."""

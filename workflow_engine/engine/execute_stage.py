@@ -11,6 +11,7 @@ from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import StageContext, Suspend
 from workflow_engine.engine.calls import config_of, identity_of, output_of, suspension_of
 from workflow_engine.engine.cleanup import run_cleanup
+from workflow_engine.engine.definitions import find_definition
 from workflow_engine.engine.effects import Effects
 from workflow_engine.engine.failures import describe
 from workflow_engine.engine.inputs import resolve_input
@@ -22,7 +23,6 @@ from workflow_engine.engine.outcomes import (
 )
 from workflow_engine.engine.poll_stage import poll
 from workflow_engine.engine.record_outcome import record_outcome
-from workflow_engine.errors import DefinitionError, ErrorCode
 from workflow_engine.log_context import ExecutedStage, executing
 from workflow_engine.store.claims import claim
 from workflow_engine.store.database_errors import summarize_any
@@ -85,13 +85,10 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
 
 
 def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) -> Outcome:
-    try:
-        workflow = engine.registry.find(taken.workflow_id)
-    except Exception as error:  # noqa: BLE001 - a registry of the user's
-        return Mismatched(describe(error, engine.redactor, ErrorCode.DEFINITION_MISMATCH))
-    stage = workflow.find_stage(taken.stage_id) if workflow else None
-    if workflow is None or stage is None:
-        return _mismatch(engine, taken, workflow)
+    found = find_definition(engine, taken)
+    if isinstance(found, Mismatched):
+        return found
+    workflow, stage = found
     try:
         if taken.kind is ClaimKind.POLL:
             return poll(engine, taken, stage, workflow, effects)
@@ -125,16 +122,3 @@ def _execute(
     if isinstance(result, Suspend):
         return suspension_of(engine, stage, result, effects)
     return Completed(output_of(engine, stage, result))
-
-
-def _mismatch(engine: Engine, taken: Claim, workflow: Workflow[Any, Any] | None) -> Mismatched:
-    """Say what the run needs and what this worker has."""
-    if workflow is None:
-        known = ", ".join(sorted(engine.registry.ids())) or "none"
-        problem = f'workflow "{taken.workflow_id}" is not registered on worker {engine.worker_id} (registered: {known})'
-    else:
-        problem = (
-            f'stage "{taken.stage_id}" is in the plan of the run but not in workflow "{taken.workflow_id}" '
-            f"on worker {engine.worker_id} (stages: {', '.join(workflow.stages)})"
-        )
-    return Mismatched(describe(DefinitionError(problem), engine.redactor, ErrorCode.DEFINITION_MISMATCH))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run
+from workflow_engine.engine.outcomes import wait_timeout
 from workflow_engine.engine.units import for_each, with_run, with_stage_run
 from workflow_engine.errors import ErrorCode
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, StageStatus
+from workflow_engine.store.moves import RECOVERY_PRIORITY
 from workflow_engine.store.overdue import expired_in_queue, expired_suspensions, overdue_runs
-from workflow_engine.store.records import AttemptOutcome, StageFailure
+from workflow_engine.store.records import StageFailure
 
 if TYPE_CHECKING:
     from workflow_engine.engine.core import Engine
@@ -19,20 +22,27 @@ if TYPE_CHECKING:
 
 
 def expire_suspensions(engine: Engine) -> int:
-    """Fail suspended stage runs past their ``max_wait``, whatever their poll does; return how many."""
+    """Ask for the last poll of suspensions past their ``max_wait``; fail those whose last poll nobody took.
+
+    Whatever was waited for may have come while nobody could ask, so the last poll decides. One that is under way is
+    ended by its time limit, and fails the stage unless it brings the output. Returns how many were asked for or failed.
+    """
+    grace_ms = to_milliseconds(engine.settings.final_poll_grace)
 
     def act(run: LockedRun, stage: StageRow) -> bool:
-        limit = stage.max_wait_until
-        if stage.status is not StageStatus.SUSPENDED or not stage.is_live or limit is None or limit >= run.now:
+        is_idle = stage.status is StageStatus.SUSPENDED and stage.is_live and stage.lease_id is None
+        if not is_idle or not stage.is_past_max_wait(run.now):
             return False
-        failure = StageFailure(
-            ErrorCode.WAIT_TIMEOUT, "WaitTimeout", f'Stage "{stage.stage_id}" waited past its max_wait'
-        )
-        run.close_attempt(stage.id, stage.fence, AttemptOutcome.CANCELLED)
-        fail_stage_run(run, stage, failure, engine.settings, new_fence=True, cleanup_due_at=run.now)
-        return True
+        if stage.final_poll_at is None:
+            run.change_stage(stage, final_poll_at=run.now, next_poll_at=run.now)
+            run.dispatch(stage, priority=RECOVERY_PRIORITY)
+            return True
+        if stage.final_poll_at >= run.now - grace_ms:
+            return False
+        failure = wait_timeout(stage.stage_id, stage.max_wait_until, "nobody took its last poll")
+        return fail_stage_run(run, stage, failure, engine.settings, new_fence=True, cleanup_due_at=run.now)
 
-    found = engine.database.read(lambda tx: expired_suspensions(tx, engine.settings.sweep_batch))
+    found = engine.database.read(lambda tx: expired_suspensions(tx, engine.settings.sweep_batch, grace_ms=grace_ms))
     return for_each(engine, found, lambda stage_run_id: with_stage_run(engine, stage_run_id, act))
 
 

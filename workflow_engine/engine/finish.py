@@ -141,7 +141,7 @@ def _write(engine: Engine, run: LockedRun, stage: StageRow, outcome: Outcome, co
     elif isinstance(outcome, Suspended):
         _suspend(engine, run, stage, outcome, columns)
     else:
-        _not_ready(run, stage, outcome, columns)
+        _not_ready(engine, run, stage, outcome, columns)
 
 
 def complete_stage_run(
@@ -164,6 +164,7 @@ def _retry(engine: Engine, run: LockedRun, stage: StageRow, outcome: Retrying, c
         StageMove.RETRY,
         stage,
         available_at=run.now + outcome.delay_ms,
+        postponements=stage.postponements + outcome.is_postponement,
         **failure.columns,
         **columns,
     )
@@ -183,7 +184,9 @@ def _retry(engine: Engine, run: LockedRun, stage: StageRow, outcome: Retrying, c
 
 def _suspend(engine: Engine, run: LockedRun, stage: StageRow, outcome: Suspended, columns: dict[str, Any]) -> None:
     run.close_attempt(stage.id, stage.fence, AttemptOutcome.SUSPENDED)
-    was_woken = stage.wake_sequence > 0  # while the body ran: it must not be lost
+    # A wake-up while the body ran must not be lost.
+    until = stage.max_wait_until or run.now + outcome.max_wait_ms
+    wait = 0 if stage.wake_sequence > 0 else _wait_within(until, outcome.wait_ms, run.now)
     run.move_stage(
         StageMove.SUSPEND,
         stage,
@@ -191,9 +194,9 @@ def _suspend(engine: Engine, run: LockedRun, stage: StageRow, outcome: Suspended
         suspended_on=outcome.on,
         suspended_metadata=outcome.metadata,
         suspended_at=run.now,
-        next_poll_at=run.now if was_woken else run.now + outcome.wait_ms,
+        next_poll_at=run.now + wait,
         poll_interval_ms=outcome.interval_ms,
-        max_wait_until=stage.max_wait_until or run.now + outcome.max_wait_ms,
+        max_wait_until=until,
         poll_failures=0,
         wake_sequence=0,
         **columns,
@@ -203,27 +206,32 @@ def _suspend(engine: Engine, run: LockedRun, stage: StageRow, outcome: Suspended
         suspended = run.stage_run(stage.id)
         if suspended is not None and cancel_stage_run(run, suspended):
             settle(run, engine.settings)
-    elif was_woken:
-        run.dispatch(stage)
     else:
-        run.dispatch_later(stage, outcome.wait_ms)
+        run.dispatch_poll(stage, wait)
 
 
-def _not_ready(run: LockedRun, stage: StageRow, outcome: NotReady, columns: dict[str, Any]) -> None:
+def _not_ready(engine: Engine, run: LockedRun, stage: StageRow, outcome: NotReady, columns: dict[str, Any]) -> None:
     was_woken = stage.wake_sequence > 0
-    wait = outcome.wait_ms if outcome.wait_ms is not None else stage.poll_interval_ms or 0
-    state: dict[str, Any] = {} if outcome.state is None else {"suspended_state": outcome.state}
+    if outcome.state is not None:
+        columns["suspended_state"] = outcome.state
     run.close_attempt(stage.id, stage.fence, AttemptOutcome.NOT_READY, outcome.failure)
+    if outcome.expiry is not None and not was_woken:
+        fail_stage_run(run, stage, outcome.expiry, engine.settings, cleanup_due_at=run.now, **columns)
+        return
+    wait = outcome.wait_ms if outcome.wait_ms is not None else stage.poll_interval_ms or 0
+    wait = 0 if was_woken else _wait_within(stage.max_wait_until, wait, run.now)
     run.move_stage(
         StageMove.NOT_READY,
         stage,
-        next_poll_at=run.now if was_woken else run.now + wait,
-        poll_failures=stage.poll_failures + 1 if outcome.failure else 0,
+        next_poll_at=run.now + wait,
+        final_poll_at=run.now if stage.is_past_max_wait(run.now) else None,
+        poll_failures=stage.poll_failures + outcome.is_counted if outcome.failure else 0,
         wake_sequence=0,
-        **state,
         **columns,
     )
-    if was_woken:
-        run.dispatch(stage)
-    else:
-        run.dispatch_later(stage, wait)
+    run.dispatch_poll(stage, wait)
+
+
+def _wait_within(max_wait_until: int | None, wait_ms: int, now: int) -> int:
+    """Return the wait until the next poll, cut so that the last poll comes as soon as ``max_wait`` is over."""
+    return wait_ms if max_wait_until is None else min(wait_ms, max(0, max_wait_until + 1 - now))

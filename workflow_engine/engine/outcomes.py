@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from workflow_engine.clock import to_milliseconds
+from workflow_engine.clock import ms_to_instant, to_milliseconds
 from workflow_engine.definition import UntilRuns
 from workflow_engine.definition.checks import LONGEST_WAIT
-from workflow_engine.errors import RetryAfter, StageTimeout
+from workflow_engine.definition.outcomes import NEVER_RETRIED
+from workflow_engine.engine.transient import is_transient
+from workflow_engine.errors import ErrorCode, RetryAfter
+from workflow_engine.store.records import StageFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
-    from workflow_engine.definition import Pending, Retry, Stage, Suspend
+    from workflow_engine.definition import Retry, Stage, Suspend
     from workflow_engine.settings import Settings
-    from workflow_engine.store.records import Claim, StageFailure
+    from workflow_engine.store.records import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,12 @@ class NotReady:
     state: str | None
     #: None means the suspension's own interval.
     wait_ms: int | None
-    #: What kept the poll from finding out; counted, and forgotten by the next poll that does.
+    #: What kept the poll from finding out.
     failure: StageFailure | None = None
+    #: Whether the failure uses up one of the stage's attempts; the next poll that finds out gives all of them back.
+    is_counted: bool = False
+    #: The poll was the last one: this fails the stage, unless it was woken while the poll was under way.
+    expiry: StageFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ class Retrying:
 
     failure: StageFailure
     delay_ms: int
+    #: The body asked for it with ``RetryAfter``: the attempt does not count as failed.
+    is_postponement: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +86,26 @@ class Mismatched:
     """This worker's definitions do not fit; another's may."""
 
     failure: StageFailure
+    #: How long workers may give the stage run back for that reason before it fails.
+    grace: timedelta
+
+
+class MismatchReason(StrEnum):
+    """What a worker lacks to execute a stage run; recorded as the type of the error."""
+
+    #: Its workflow has no such stage, or the stage no such poll: a deployment is under way, or went wrong.
+    STAGE = "UnknownStage"
+    #: It has never heard of the workflow: another app's, perhaps.
+    WORKFLOW = "UnknownWorkflow"
+    #: A later release wrote the plan, or suspended the stage.
+    RELEASE = "LaterRelease"
 
 
 Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Mismatched
+
+
+#: How often the attempts of a stage run may end with ``RetryAfter``.
+MAX_POSTPONEMENTS = 100
 
 
 def decide_error(
@@ -86,16 +113,23 @@ def decide_error(
 ) -> Retrying | Failed:
     """Decide whether a failed attempt is tried again.
 
-    Attempts that vanished with their worker do not count: they have a budget of their own.
+    Attempts that vanished with their worker, and those that asked for a later one, have budgets of their own.
     """
-    failures = claim.attempt - claim.crashes
-    if failures >= claim.max_attempts:
-        return Failed(failure)
     if isinstance(error, RetryAfter):
-        return Retrying(failure, to_milliseconds(min(error.delay, LONGEST_WAIT)))
-    if not retry.covers(error):
+        if claim.postponements >= MAX_POSTPONEMENTS:
+            problem = f"postponed more than {MAX_POSTPONEMENTS} times; the last time: {failure.message}"
+            return Failed(replace(failure, message=problem))
+        return Retrying(failure, to_milliseconds(min(error.delay, LONGEST_WAIT)), is_postponement=True)
+    failures = claim.attempt - claim.crashes - claim.postponements
+    if failures >= claim.max_attempts or not retry.covers(error):
         return Failed(failure)
     return Retrying(failure, to_milliseconds(retry.delay(failures, random)))
+
+
+def decide_mismatch(reason: MismatchReason, problem: str, settings: Settings) -> Mismatched:
+    """Fix for how long others may be looked for."""
+    grace = settings.definition_grace if reason is MismatchReason.STAGE else settings.unknown_workflow_grace
+    return Mismatched(StageFailure(ErrorCode.DEFINITION_MISMATCH, reason.value, problem), grace)
 
 
 def decide_suspension(
@@ -110,33 +144,51 @@ def decide_suspension(
     )
 
 
-def decide_pending(pending: Pending[Any], state: str | None, settings: Settings) -> NotReady:
-    """Fix the wait until the next poll."""
-    wait = pending.next_poll_in
-    return NotReady(state, None if wait is None else to_milliseconds(max(wait, settings.min_poll_interval)))
-
-
-#: Errors of a poll that say nothing about the thing that is waited for.
-TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError, StageTimeout)
-#: Consecutive polls that may fail that way before the stage does.
-MAX_POLL_FAILURES = 10
-_LONGEST_POLL_BACKOFF = timedelta(minutes=5)
+def decide_pending(wait: timedelta | None, state: str | None, claim: Claim, settings: Settings) -> NotReady:
+    """Fix the wait until the next poll, unless this one was the last."""
+    outcome = NotReady(state, None if wait is None else _poll_wait(wait, settings))
+    return _end_if_last(outcome, claim, "the last poll found it not ready")
 
 
 def decide_poll_error(
-    error: BaseException, failure: StageFailure, stage: Stage[Any, Any], claim: Claim, settings: Settings
+    error: BaseException,
+    failure: StageFailure,
+    stage: Stage[Any, Any],
+    claim: Claim,
+    settings: Settings,
+    *,
+    random: Callable[[], float],
 ) -> NotReady | Failed:
     """Decide whether a poll that raised is made again.
 
-    Transient are connection errors, time limits, and what the stage's ``retry_on`` names beyond plain Exception.
+    Transient errors are asked past for as long as the suspension may last; any other follows the stage's ``Retry``.
     """
-    named = tuple(kind for kind in stage.retry.retry_on if kind is not Exception)
-    is_transient = isinstance(error, (*TRANSIENT_ERRORS, *named)) and not isinstance(error, stage.retry.give_up_on)
+    is_final = isinstance(error, NEVER_RETRIED + stage.retry.give_up_on)
     if isinstance(error, RetryAfter):
-        wait = min(max(error.delay, settings.min_poll_interval), LONGEST_WAIT)
-        return NotReady(None, to_milliseconds(wait), failure)
-    if not is_transient or claim.poll_failures + 1 >= MAX_POLL_FAILURES:
+        outcome = NotReady(None, _poll_wait(error.delay, settings), failure)
+    elif not is_final and is_transient(error):
+        outcome = NotReady(None, None, failure)
+    elif claim.poll_failures + 1 < claim.max_attempts and stage.retry.covers(error):
+        delay = stage.retry.delay(claim.poll_failures + 1, random)
+        outcome = NotReady(None, _poll_wait(delay, settings), failure, is_counted=True)
+    else:
         return Failed(failure)
-    interval_ms = claim.poll_interval_ms or to_milliseconds(settings.poll_interval)
-    backoff = min(interval_ms * 2**claim.poll_failures, to_milliseconds(_LONGEST_POLL_BACKOFF))
-    return NotReady(None, max(interval_ms, backoff), failure)
+    return _end_if_last(outcome, claim, f"the last poll failed: {failure.message}")
+
+
+def _poll_wait(wait: timedelta, settings: Settings) -> int:
+    return to_milliseconds(min(max(wait, settings.min_poll_interval), LONGEST_WAIT))
+
+
+def _end_if_last(outcome: NotReady, claim: Claim, reason: str) -> NotReady:
+    if not claim.is_last_poll:
+        return outcome
+    expiry = wait_timeout(claim.stage_id, claim.max_wait_until, reason)
+    return replace(outcome, expiry=replace(expiry, traceback=outcome.failure.traceback if outcome.failure else ""))
+
+
+def wait_timeout(stage_id: str, max_wait_until: int | None, reason: str) -> StageFailure:
+    """Return what is recorded of a suspension that lasted too long."""
+    until = f", which ended at {ms_to_instant(max_wait_until).isoformat(timespec='seconds')}" if max_wait_until else ""
+    message = f'Stage "{stage_id}" waited past its max_wait{until}: {reason}'
+    return StageFailure(ErrorCode.WAIT_TIMEOUT, "WaitTimeout", message)

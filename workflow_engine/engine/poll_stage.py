@@ -9,9 +9,9 @@ from workflow_engine.clock import ms_to_instant
 from workflow_engine.definition import Pending, PollContext, Suspend
 from workflow_engine.engine.calls import config_of, identity_of, output_of, state_of
 from workflow_engine.engine.failures import describe
-from workflow_engine.engine.outcomes import Completed, Failed, NotReady, decide_pending, decide_poll_error
+from workflow_engine.engine.outcomes import Completed, Failed, decide_pending, decide_poll_error
 from workflow_engine.engine.run_output import read_run_results
-from workflow_engine.errors import StageError
+from workflow_engine.errors import DefinitionError, StageError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.payload import decode_json
 from workflow_engine.store.runs import read_run_states
@@ -30,9 +30,10 @@ def poll(
     try:
         if claim.suspended_on == "runs":
             return _poll_runs(engine, claim, stage)
-        return _answer(engine, stage, _ask(engine, claim, stage, workflow, port), port)
+        return _answer(engine, claim, stage, _ask(engine, claim, stage, workflow, port), port)
     except BaseException as error:  # noqa: BLE001 - whatever the user's poll raises becomes an outcome
-        return decide_poll_error(error, describe(error, engine.redactor), stage, claim, engine.settings)
+        failure = describe(error, engine.redactor)
+        return decide_poll_error(error, failure, stage, claim, engine.settings, random=engine.random)
 
 
 def _ask(engine: Engine, claim: Claim, stage: Stage[Any, Any], workflow: Workflow[Any, Any], port: ContextPort) -> Any:
@@ -52,17 +53,17 @@ def _ask(engine: Engine, claim: Claim, stage: Stage[Any, Any], workflow: Workflo
     return engine.bodies.call(stage.poll, context, is_async=stage.poll_is_async, timeout=stage.poll_timeout)
 
 
-def _answer(engine: Engine, stage: Stage[Any, Any], answer: Any, port: ContextPort) -> Outcome:
+def _answer(engine: Engine, claim: Claim, stage: Stage[Any, Any], answer: Any, port: ContextPort) -> Outcome:
     if not isinstance(answer, Pending):
         if isinstance(answer, Suspend):
-            raise StageError(f'The poll of stage "{stage.id}" returned Suspend; it returns the output or Pending')
+            raise DefinitionError(f'The poll of stage "{stage.id}" returned Suspend; it returns the output or Pending')
         return Completed(output_of(engine, stage, answer))
     if answer.metrics:
         port.report(Decimal(0), 0, answer.metrics)
     if answer.progress is not None:
         port.report_progress(answer.progress, answer.message, {})
     state = None if answer.state is None else state_of(engine, stage, answer.state)
-    return decide_pending(answer, state, engine.settings)
+    return decide_pending(answer.next_poll_in, state, claim, engine.settings)
 
 
 def _poll_runs(engine: Engine, claim: Claim, stage: Stage[Any, Any]) -> Outcome:
@@ -75,7 +76,7 @@ def _poll_runs(engine: Engine, claim: Claim, stage: Stage[Any, Any]) -> Outcome:
             problem = f"is {state.status}: {state.error_message}" if state else "does not exist"
             return Failed(describe(StageError(f"Run {run_id} that the stage waits for {problem}"), engine.redactor))
     if any(states[run_id].status is not RunStatus.COMPLETED for run_id in run_ids):
-        return NotReady(None, None)
+        return decide_pending(None, None, claim, engine.settings)
     # Only now: each end wakes this poll, and reading the outputs every time would grow with the square of their number.
     results = engine.database.read(lambda tx: read_run_results(tx, run_ids))
     return Completed(output_of(engine, stage, {run_id: results[run_id].output() for run_id in run_ids}))

@@ -69,8 +69,12 @@ def _return_poll(engine: Engine, run: LockedRun, stage: StageRow) -> None:
     if crashes >= stage.max_crashes:
         fail_stage_run(run, stage, _worker_lost(stage, crashes), engine.settings, new_fence=True, poll_crashes=crashes)
         return
-    run.move_stage(StageMove.NOT_READY, stage, new_fence=True, poll_crashes=crashes, next_poll_at=run.now)
-    run.dispatch(stage)
+    # The last poll is asked for anew: its grace is for finding a worker, and this one had one.
+    asked_at = run.now if stage.is_past_max_wait(run.now) else None
+    run.move_stage(
+        StageMove.NOT_READY, stage, new_fence=True, poll_crashes=crashes, next_poll_at=run.now, final_poll_at=asked_at
+    )
+    run.dispatch_poll(stage)
 
 
 def _worker_lost(stage: StageRow, crashes: int) -> StageFailure:

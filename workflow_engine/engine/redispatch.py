@@ -72,7 +72,8 @@ def redispatch(run: LockedRun) -> None:
     if run.is_live and run.row["paused_at"] is None:
         for stage in run.active_stage_runs():
             if is_due(stage, run.now):
-                run.dispatch(stage)
+                dispatch = run.dispatch_poll if stage.status is StageStatus.SUSPENDED else run.dispatch
+                dispatch(stage)
 
 
 def is_due(stage: StageRow, instant: int) -> bool:

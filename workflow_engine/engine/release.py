@@ -9,6 +9,7 @@ from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run, is_
 from workflow_engine.engine.units import for_each, with_stage_run
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import StageMove, StageStatus
+from workflow_engine.store.attempts import first_release
 from workflow_engine.store.leases import leases_of
 from workflow_engine.store.records import AttemptOutcome
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from workflow_engine.store.moves import LockedRun
     from workflow_engine.store.records import Lease, StageRow
 
-#: How long a stage run that this worker has no definition for waits before the next worker may look at it.
-_MISMATCH_DELAY_MS = (200, 1_000, 5_000, 15_000)
+_SHORTEST_MISMATCH_DELAY_MS = 200
+_LONGEST_MISMATCH_DELAY_MS = 5 * 60 * 1000
 
 
 def release_worker(engine: Engine, worker_id_prefix: str) -> int:
@@ -37,7 +38,6 @@ def _release(engine: Engine, lease: Lease) -> bool:
             return False
         if not _end_if_draining(engine, run, stage):
             give_back(run, stage, delay_ms=0)
-            run.dispatch(stage)
         return True
 
     return bool(with_stage_run(engine, lease.stage_run_id, act))
@@ -56,26 +56,42 @@ def _end_if_draining(engine: Engine, run: LockedRun, stage: StageRow) -> bool:
 
 
 def give_back(run: LockedRun, stage: StageRow, *, delay_ms: int, **columns: Any) -> None:
-    """Return a leased stage run to those that wait; the attempt does not count."""
+    """Return a leased stage run to those that wait, and send its message; the attempt does not count."""
     run.close_attempt(stage.id, stage.fence, AttemptOutcome.RELEASED)
     if stage.status is StageStatus.SUSPENDED:
         run.move_stage(StageMove.NOT_READY, stage, new_fence=True, next_poll_at=run.now + delay_ms, **columns)
+        run.dispatch_poll(stage, delay_ms)
         return
     run.move_stage(
         StageMove.RELEASE, stage, new_fence=True, attempt=stage.attempt - 1, available_at=run.now + delay_ms, **columns
     )
     run.record(EventType.STAGE_RELEASED, stage.stage_id, attempt=stage.attempt)
+    if delay_ms == 0:
+        run.dispatch(stage)
+    else:
+        run.dispatch_later(stage, delay_ms)
 
 
 def release_mismatched(engine: Engine, run: LockedRun, stage: StageRow, outcome: Mismatched) -> None:
     """Give back what this worker has no definition for; fail it when that has gone on for too long."""
     since = stage.mismatch_since or run.now
-    if run.now - since > to_milliseconds(engine.settings.definition_grace):
+    # Workers of another app may have given it back for hours: that says nothing about the stages of its own app.
+    own_since = first_release(run.tx, stage.id, outcome.failure.type, since) or run.now
+    if run.now - own_since > to_milliseconds(outcome.grace):
         run.close_attempt(stage.id, stage.fence, AttemptOutcome.FAILED, outcome.failure)
         fail_stage_run(run, stage, outcome.failure, engine.settings)
         return
+    run.close_attempt(stage.id, stage.fence, AttemptOutcome.RELEASED, outcome.failure)
     if _end_if_draining(engine, run, stage):
         return
-    steps = [delay for delay in _MISMATCH_DELAY_MS if delay <= max(_MISMATCH_DELAY_MS[0], run.now - since)]
-    give_back(run, stage, delay_ms=steps[-1], mismatch_since=since)
-    run.dispatch_later(stage, steps[-1])
+    delay_ms = mismatch_delay_ms(run.now - since)
+    give_back(run, stage, delay_ms=delay_ms, mismatch_since=since)
+
+
+def mismatch_delay_ms(elapsed_ms: int) -> int:
+    """Return how long the next worker waits for a look at what workers have been giving back for ``elapsed_ms``.
+
+    A tenth of that time: whoever can execute it, and comes back, takes it soon after an absence of any length, and an
+    absence of a day costs a few hundred messages.
+    """
+    return min(max(elapsed_ms // 10, _SHORTEST_MISMATCH_DELAY_MS), _LONGEST_MISMATCH_DELAY_MS)

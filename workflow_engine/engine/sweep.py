@@ -73,15 +73,18 @@ def sweep(engine: Engine, *, force: bool = False) -> SweepReport:
 
 
 def _steps(engine: Engine, reap_after: int) -> dict[str, Callable[[], int]]:
-    def reap() -> int:
-        may_reap = reap_after == 0 or engine.database.read(database_now) >= reap_after
-        return reap_expired(engine) if may_reap else 0
+    def after_grace(step: Callable[[Engine], int]) -> Callable[[], int]:
+        def perform() -> int:
+            is_over = reap_after == 0 or engine.database.read(database_now) >= reap_after
+            return step(engine) if is_over else 0
+
+        return perform
 
     return {
-        "reaped": reap,
-        "suspensions_expired": lambda: expire_suspensions(engine),
-        "queue_timeouts": lambda: expire_queued(engine),
-        "deadlines_passed": lambda: expire_runs(engine),
+        "reaped": after_grace(reap_expired),
+        "suspensions_expired": after_grace(expire_suspensions),
+        "queue_timeouts": after_grace(expire_queued),
+        "deadlines_passed": after_grace(expire_runs),
         "orphans_cancelled": lambda: cancel_orphans(engine),
         "cleanups_sent": lambda: _send_cleanups(engine),
         "dispatched": lambda: redispatch_due(engine),

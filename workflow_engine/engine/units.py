@@ -111,7 +111,7 @@ def wake(run: LockedRun, stage: StageRow) -> bool:
         return False
     if stage.status is StageStatus.SUSPENDED and stage.lease_id is None:
         run.change_stage(stage, next_poll_at=run.now)
-        run.dispatch(stage)
+        run.dispatch_poll(stage)
     else:
         run.change_stage(stage, wake_sequence=stage.wake_sequence + 1)
     return True

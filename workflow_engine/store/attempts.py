@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from workflow_engine.store.records import AttemptOutcome
 from workflow_engine.store.tables import attempts
@@ -23,6 +23,18 @@ def was_accepted(tx: Connection, lease: Lease) -> bool:
         select(attempts.c.outcome).where(attempts.c.stage_run_id == lease.stage_run_id, attempts.c.fence == lease.fence)
     )
     return outcome is not None and outcome not in _TAKEN_AWAY
+
+
+def first_release(tx: Connection, stage_run_id: str, error_type: str, since: int) -> int | None:
+    """Return when, from ``since`` on, a claim of the stage run was first given back for that reason."""
+    query = select(func.min(attempts.c.ended_at)).where(
+        attempts.c.stage_run_id == stage_run_id,
+        attempts.c.outcome == AttemptOutcome.RELEASED.value,
+        attempts.c.error_type == error_type,
+        attempts.c.ended_at >= since,
+    )
+    found: int | None = tx.scalar(query)
+    return found
 
 
 def was_pushed(tx: Connection, stage_run_id: str, nonce: str) -> bool:

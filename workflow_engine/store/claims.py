@@ -124,9 +124,9 @@ def _open_attempt(run: LockedRun, stage: StageRow, request: ClaimRequest, kind: 
 
 _STAGE_FIELDS = (
     "fence", "lease_id", "run_id", "stage_id", "stage_name", "stage_number", "execution_group", "input_group",
-    "generation", "attempt", "crashes", "max_attempts", "priority", "queue", "suspended_state", "suspended_on",
-    "suspended_at", "poll_interval_ms", "polls", "poll_failures", "wake_sequence", "mismatch_since", "claimed_at",
-    "metrics",
+    "generation", "attempt", "crashes", "postponements", "max_attempts", "priority", "queue", "suspended_state",
+    "suspended_on", "suspended_at", "poll_interval_ms", "max_wait_until", "polls", "poll_failures", "wake_sequence",
+    "mismatch_since", "claimed_at", "metrics",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import case, or_, select, update
@@ -50,16 +51,44 @@ def dispatch_cleanups(tx: Connection, *, slack_ms: int, limit: int) -> list[Hint
     return [Hint(*row) for row in rows]
 
 
-def claim_cleanup(tx: Connection, stage_run_id: str, hold_ms: int) -> tuple[Claim, int] | None:
-    """Take the clean-up for ``hold_ms`` if it is due; return what it needs and which try this is, else None."""
-    attempts = tx.scalar(
+@dataclass(frozen=True, slots=True)
+class OwedCleanup:
+    """A clean-up that this worker has taken."""
+
+    claim: Claim
+    #: Which try this is, from 1 on.
+    attempts: int
+    #: For how long workers have been giving it back because they do not know the stage.
+    passed_on_for_ms: int
+
+
+def claim_cleanup(tx: Connection, stage_run_id: str, hold_ms: int) -> OwedCleanup | None:
+    """Take the clean-up for ``hold_ms`` if it is due; None if it is not."""
+    taken = tx.execute(
         update(stages)
         .where(stages.c.id == stage_run_id, stages.c.cleanup_due_at <= now())
         .values(cleanup_due_at=now() + hold_ms, cleanup_attempts=stages.c.cleanup_attempts + 1)
-        .returning(stages.c.cleanup_attempts)
+        .returning(stages.c.cleanup_attempts, stages.c.mismatch_since, stages.c.completed_at, now().label("present"))
+    ).first()
+    claim = read_claim(tx, stage_run_id) if taken is not None else None
+    if claim is None or taken is None:
+        return None
+    # What workers gave back while the stage was live does not count.
+    since = taken.mismatch_since if (taken.mismatch_since or 0) >= (taken.completed_at or 0) else None
+    return OwedCleanup(claim, int(taken.cleanup_attempts), int(taken.present - (since or taken.present)))
+
+
+def pass_on_cleanup(tx: Connection, stage_run_id: str, *, delay_ms: int, passed_on_for_ms: int) -> None:
+    """Leave the clean-up to a worker that knows the stage, after ``delay_ms``; this try does not count."""
+    tx.execute(
+        update(stages)
+        .where(stages.c.id == stage_run_id)
+        .values(
+            cleanup_due_at=now() + delay_ms,
+            cleanup_attempts=stages.c.cleanup_attempts - 1,
+            mismatch_since=now() - passed_on_for_ms,
+        )
     )
-    claim = read_claim(tx, stage_run_id) if attempts is not None else None
-    return None if claim is None else (claim, int(attempts or 0))
 
 
 def close_cleanup(tx: Connection, stage_run_id: str, delay_ms: int | None) -> None:

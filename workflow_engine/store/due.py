@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import and_, case, func, literal, or_, select, update
 
 from workflow_engine.lifecycle import LIVE_RUN, StageStatus
-from workflow_engine.store.moves import RECOVERY_PRIORITY, now
+from workflow_engine.store.moves import LOWEST_POLL_PRIORITY, RECOVERY_PRIORITY, now
 from workflow_engine.store.records import Hint
 from workflow_engine.store.tables import controls, runs, stages
 
@@ -32,6 +32,14 @@ _HINT_COLUMNS = ("id", "dispatch_number", "run_id", "stage_id", "queue", "dispat
 
 #: When a waiting stage run may be claimed.
 due_at = case((stages.c.status == StageStatus.PENDING.value, stages.c.available_at), else_=stages.c.next_poll_at)
+#: Which list of its queue a waiting stage run is sent to.
+_own_priority = case(
+    (
+        and_(stages.c.status == StageStatus.SUSPENDED.value, stages.c.priority < LOWEST_POLL_PRIORITY),
+        LOWEST_POLL_PRIORITY,
+    ),
+    else_=stages.c.priority,
+)
 #: Whether a stage run waits for a worker, or for its time.
 waits = and_(
     stages.c.superseded_by.is_(None),
@@ -105,7 +113,7 @@ def dispatch_due(tx: Connection, waiting: WaitingList, *, slack_ms: int, limit: 
         .values(
             dispatched_at=now(),
             dispatch_number=stages.c.dispatch_number + 1,
-            dispatch_priority=case((is_new, stages.c.priority), else_=RECOVERY_PRIORITY),
+            dispatch_priority=case((is_new, _own_priority), else_=RECOVERY_PRIORITY),
             redispatches=case((is_new, 0), else_=stages.c.redispatches + 1),
             claimed_dispatch_at=sa.null(),
         )

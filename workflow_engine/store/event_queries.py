@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from workflow_engine.clock import ms_to_instant
-from workflow_engine.events import Event, EventType
+from workflow_engine.events import Event, EventType, read_name
 from workflow_engine.payload import decode_json
 from workflow_engine.store.tables import events
 
@@ -38,7 +38,7 @@ def _event(row: Row[Any]) -> Event:
         run_id=row.run_id,
         sequence=row.sequence,
         generation=row.generation,
-        type=EventType(row.type),
+        type=read_name(EventType, row.type),
         stage_id=row.stage_id,
         payload=decode_json(row.payload),
         created_at=ms_to_instant(row.created_at),

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from workflow_engine.lifecycle import LIVE_RUN
+from workflow_engine.errors import ErrorCode
+from workflow_engine.lifecycle import ACTIVE_STAGE, LIVE_RUN
 from workflow_engine.store.due import due_at, may_run, waits
 from workflow_engine.store.moves import now
-from workflow_engine.store.tables import runs, stages
+from workflow_engine.store.records import AttemptOutcome
+from workflow_engine.store.tables import attempts, runs, stages
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy.engine import Connection
+
+_is_active = stages.c.status.in_([status.value for status in ACTIVE_STAGE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,40 @@ def has_more_runs_than(tx: Connection, count: int) -> bool:
     """Whether there are more runs than ``count``, ended ones included; reads no more rows than that."""
     first = select(runs.c.id).limit(count + 1).subquery()
     return int(tx.scalar(select(func.count()).select_from(first)) or 0) > count
+
+
+def read_queues_of(tx: Connection, workflow_ids: Collection[str]) -> dict[str, set[str]]:
+    """Return the queues that live runs of each of the workflows have work for."""
+    query = (
+        select(runs.c.workflow_id, stages.c.queue)
+        .join(stages, stages.c.run_id == runs.c.id)
+        .where(runs.c.workflow_id.in_(workflow_ids), stages.c.superseded_by.is_(None), _is_active)
+        .distinct()
+    )
+    found: dict[str, set[str]] = {}
+    for row in tx.execute(query):
+        found.setdefault(row.workflow_id, set()).add(row.queue)
+    return found
+
+
+def read_strangers(tx: Connection, workflow_id: str, limit: int) -> list[str]:
+    """Return workers that gave back live work of a workflow because they do not know it."""
+    query = (
+        select(attempts.c.worker_id)
+        .join(stages, stages.c.id == attempts.c.stage_run_id)
+        .join(runs, runs.c.id == stages.c.run_id)
+        .where(
+            runs.c.workflow_id == workflow_id,
+            stages.c.mismatch_since.is_not(None),
+            _is_active,
+            attempts.c.outcome == AttemptOutcome.RELEASED.value,
+            attempts.c.error_code == ErrorCode.DEFINITION_MISMATCH.value,
+        )
+        .distinct()
+        .order_by(attempts.c.worker_id)
+        .limit(limit)
+    )
+    return list(tx.scalars(query))
 
 
 def read_live_plans(tx: Connection) -> list[LivePlan]:

@@ -69,7 +69,7 @@ INVARIANTS: dict[str, str] = {
           AND a.kind = 'EXECUTE' AND (a.outcome IS NULL OR a.outcome <> 'RELEASED'))""",
     "13 budgets are respected": """
         SELECT id FROM workflow_stages
-        WHERE attempt - crashes > max_attempts OR crashes > max_crashes OR poll_crashes > max_crashes""",
+        WHERE attempt - crashes - postponements > max_attempts OR crashes > max_crashes OR poll_crashes > max_crashes""",
     "14 an open attempt for each lease, with the same fence": """
         SELECT s.id FROM workflow_stages s
         WHERE (SELECT count(*) FROM workflow_attempts a WHERE a.stage_run_id = s.id AND a.outcome IS NULL)

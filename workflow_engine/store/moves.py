@@ -11,6 +11,7 @@ counting members, is what makes the barrier right under READ COMMITTED.
 from __future__ import annotations
 
 from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -47,6 +48,9 @@ _SHARED_COLUMNS = (
 )  # fmt: skip
 #: Where work that was sent before and lost is sent again: the list that is read first.
 RECOVERY_PRIORITY = 10
+#: Polls are sent no lower than runs are by default. Work of a low priority may wait for as long as there is any other;
+#: what it has started elsewhere and waits for is done, paid, and has a time limit.
+LOWEST_POLL_PRIORITY = 5
 
 
 def now() -> sa.ColumnElement[int]:
@@ -309,22 +313,29 @@ class LockedRun:
             "created_at": self.now,
         }
 
-    def dispatch(self, stage: StageRow) -> None:
-        """Give a waiting stage run a new dispatch number and remember to send its message."""
+    def dispatch(self, stage: StageRow, *, priority: int | None = None) -> None:
+        """Give a waiting stage run a new dispatch number and remember to send its message, by default at its priority."""
+        priority = stage.priority if priority is None else priority
         self.tx.execute(
             update(stages)
             .where(stages.c.id == stage.id)
             .values(
                 dispatched_at=self.now,
                 dispatch_number=stages.c.dispatch_number + 1,
-                dispatch_priority=stage.priority,
+                dispatch_priority=priority,
                 redispatches=0,
                 claimed_dispatch_at=None,
             )
         )
-        self.hints.append(
-            Hint(stage.id, stage.dispatch_number + 1, self.id, stage.stage_id, stage.queue, stage.priority)
-        )
+        self.hints.append(Hint(stage.id, stage.dispatch_number + 1, self.id, stage.stage_id, stage.queue, priority))
+
+    def dispatch_poll(self, stage: StageRow, delay_ms: int = 0) -> None:
+        """Like ``dispatch``, or ``dispatch_later`` where there is a delay, for a stage run that is to be polled."""
+        priority = max(stage.priority, LOWEST_POLL_PRIORITY)
+        if delay_ms == 0:
+            self.dispatch(stage, priority=priority)
+        else:
+            self.later.append((replace(self.hint_of(stage), priority=priority), delay_ms))
 
     def dispatch_later(self, stage: StageRow, delay_ms: int) -> None:
         """Remember that a message for this waiting stage run would be welcome after ``delay_ms``."""

@@ -79,9 +79,9 @@ WITH r AS MATERIALIZED (
   FROM r, s, t
 )
 SELECT s.id AS stage_run_id, s.fence, s.lease_id, s.run_id, s.stage_id, s.stage_name, s.stage_number,
-       s.execution_group, s.input_group, s.generation, s.attempt, s.crashes, s.max_attempts, s.priority, s.queue,
-       s.suspended_state, s.suspended_on, s.suspended_at, s.poll_interval_ms, s.polls, s.poll_failures, s.wake_sequence,
-       s.mismatch_since, s.claimed_at, s.metrics, r.workflow_id, r.plan, r.config, r.metadata, r.failed AS failed_siblings,
+       s.execution_group, s.input_group, s.generation, s.attempt, s.crashes, s.postponements, s.max_attempts, s.priority,
+       s.queue, s.suspended_state, s.suspended_on, s.suspended_at, s.poll_interval_ms, s.max_wait_until, s.polls, s.poll_failures,
+       s.wake_sequence, s.mismatch_since, s.claimed_at, s.metrics, r.workflow_id, r.plan, r.config, r.metadata, r.failed AS failed_siblings,
        r.parent_stage_run_id,
        CASE WHEN s.input_group = 0 THEN r.input END AS run_input,
        (SELECT json_agg(json_build_array(p.stage_id, p.status, o.payload, p.execution_group) ORDER BY p.stage_number)

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 _LIVE = [status.value for status in LIVE_RUN]
 
 
-def expired_suspensions(tx: Connection, limit: int) -> list[str]:
-    """Return suspended stage runs past their ``max_wait``."""
+def expired_suspensions(tx: Connection, limit: int, *, grace_ms: int) -> list[str]:
+    """Return suspended stage runs past their ``max_wait`` whose last poll was not asked for, or was not taken in time.
+
+    A poll that is under way ends by itself.
+    """
     query = select(stages.c.id).where(
         stages.c.status == StageStatus.SUSPENDED.value,
         stages.c.max_wait_until < now(),
         stages.c.superseded_by.is_(None),
+        stages.c.lease_id.is_(None),
+        or_(stages.c.final_poll_at.is_(None), stages.c.final_poll_at < now() - grace_ms),
     )
     return list(tx.scalars(query.order_by(stages.c.max_wait_until).limit(limit)))
 
@@ -81,9 +86,10 @@ def _was_there(instant: ColumnElement[int | None]) -> ColumnElement[bool]:
 def begin_tick(tx: Connection, name: str, *, interval_ms: int, lease_ms: int) -> int | None:
     """Take this round of the tick; None when another was less than half an interval ago.
 
-    Returns from when on leases may be reaped. After a gap of more than three intervals, when the sweeper or the
-    database was away, that is one lease from now, so that live workers renew first; such a grace is not granted again
-    before a tick has run after the last one ended, because habitually slow ticks would starve the reaper.
+    Returns from when on leases may be reaped and time limits enforced. After a gap of more than three intervals, when
+    the sweeper or the database was away, that is one lease from now, so that live workers renew first, write what they
+    finished, and take what was due; such a grace is not granted again before a tick has run after the last one ended,
+    because habitually slow ticks would starve the reaper.
 
     What was noted before the database's clock was put back must not hold up the sweep until it is that late again.
     """

@@ -119,6 +119,7 @@ class Claim:
     generation: int
     attempt: int
     crashes: int
+    postponements: int
     max_attempts: int
     priority: int
     queue: str
@@ -134,6 +135,7 @@ class Claim:
     suspended_on: str | None
     suspended_at: int | None
     poll_interval_ms: int | None
+    max_wait_until: int | None
     polls: int
     poll_failures: int
     wake_sequence: int
@@ -152,6 +154,11 @@ class Claim:
         """The ownership that this claim conferred."""
         return Lease(self.stage_run_id, self.fence)
 
+    @property
+    def is_last_poll(self) -> bool:
+        """Whether it was taken for a poll after the suspension's ``max_wait``: there is no other poll after it."""
+        return self.max_wait_until is not None and self.claimed_at > self.max_wait_until
+
 
 @dataclass(frozen=True, slots=True)
 class StageRow:
@@ -165,6 +172,7 @@ class StageRow:
     status: StageStatus
     attempt: int
     crashes: int
+    postponements: int
     max_attempts: int
     max_crashes: int
     fence: int
@@ -179,6 +187,7 @@ class StageRow:
     next_poll_at: int | None
     poll_interval_ms: int | None
     max_wait_until: int | None
+    final_poll_at: int | None
     poll_failures: int
     poll_crashes: int
     wake_sequence: int
@@ -189,6 +198,10 @@ class StageRow:
     def is_live(self) -> bool:
         """Whether the row belongs to the run's present pass over that group."""
         return self.superseded_by is None
+
+    def is_past_max_wait(self, instant: int) -> bool:
+        """Whether its suspension has lasted longer than it may."""
+        return self.max_wait_until is not None and self.max_wait_until < instant
 
 
 @dataclass(frozen=True, slots=True)

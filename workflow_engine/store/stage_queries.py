@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from workflow_engine.clock import ms_to_instant
+from workflow_engine.events import read_name
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.payload import decode_json
 from workflow_engine.store.lineage import lineage
@@ -124,13 +125,13 @@ def _suspension(row: RowMapping) -> Suspension | None:
 def _attempt_snapshot(row: RowMapping) -> AttemptSnapshot:
     return AttemptSnapshot(
         stage_run_id=row["stage_run_id"],
-        kind=ClaimKind(row["kind"]),
+        kind=read_name(ClaimKind, row["kind"]),
         attempt=row["attempt"],
         fence=row["fence"],
         worker_id=row["worker_id"],
         started_at=ms_to_instant(row["started_at"]),
         ended_at=optional_instant(row["ended_at"]),
-        outcome=None if row["outcome"] is None else AttemptOutcome(row["outcome"]),
+        outcome=None if row["outcome"] is None else read_name(AttemptOutcome, row["outcome"]),
         cost=nanos_to_cost(row["cost_nanos"] or 0),
         tokens=row["tokens"] or 0,
         error=_error(row),

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from workflow_engine.definition import Pending, PollContext, StageContext, Suspend, WorkflowBuilder, stage
+from workflow_engine.definition import (
+    CancelContext,
+    Pending,
+    PollContext,
+    StageContext,
+    Suspend,
+    WorkflowBuilder,
+    stage,
+)
 
 
 class Order(BaseModel):
@@ -59,9 +67,24 @@ def use_printer(ctx: StageContext[Order]) -> Order:
     return Order(number=ctx.input.number + 100)
 
 
+def look_for_gate(ctx: PollContext[Order]) -> Order | Pending:
+    return ctx.state if Path(ctx.state.gate).exists() else Pending()
+
+
+def note_the_end(ctx: CancelContext[Order]) -> None:
+    _note(ctx.state.journal if ctx.state else "")
+
+
+@stage(poll=look_for_gate, on_cancel=note_the_end, max_wait=timedelta(seconds=4))
+def order_elsewhere(ctx: StageContext[Order]) -> Suspend[Order]:
+    return Suspend(ctx.input, poll_interval=timedelta(hours=1))
+
+
 arithmetic = WorkflowBuilder("arithmetic", input=Order).pipe(double).pipe(hand_in).build()
 holding = WorkflowBuilder("holding", input=Order).pipe(hold).build()
 exhausting = WorkflowBuilder("exhausting", input=Order).pipe(exhaust_memory).build()
 printing = WorkflowBuilder("printing", input=Order).pipe(use_printer).build()
 
-workflows = [arithmetic, holding, exhausting, printing]
+ordering = WorkflowBuilder("ordering", input=Order).pipe(order_elsewhere).build()
+
+workflows = [arithmetic, holding, exhausting, printing, ordering]

@@ -276,7 +276,7 @@ def test_what_runs_when_a_run_is_paused_ends_and_what_follows_is_held(start: Sta
 
 def test_polls_of_a_paused_run_are_held_and_its_waits_go_on(start: Start) -> None:
     workflow = chain(polled(check=lambda ctx: ctx.state, max_wait=timedelta(hours=2)))
-    tester = start(workflow)
+    tester = start(workflow, final_poll_grace=timedelta(hours=1))
     kept, late = (tester.create_run(workflow, 1) for _ in range(2))
     tester.run_until_idle()
     for run in (kept, late):
@@ -287,8 +287,9 @@ def test_polls_of_a_paused_run_are_held_and_its_waits_go_on(start: Start) -> Non
 
     tester.resume(kept.id)
     tester.run_until_idle()
-    tester.advance(timedelta(hours=1, seconds=1))
-    tester.run_until_idle()
+    for _ in range(2):
+        tester.advance(timedelta(hours=1, seconds=1))
+        tester.run_until_idle()
 
     assert while_paused is RunStatus.SUSPENDED
     assert kept.output() == 7

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from workflow_engine.clock import to_milliseconds
-from workflow_engine.definition import Pending, PollContext, StageContext, Suspend, Workflow, WorkflowBuilder, stage
+from workflow_engine.definition import Pending, PollContext, StageContext, Suspend, WorkflowBuilder, stage
 from workflow_engine.engine import doctor
 from workflow_engine.engine.doctor import Diagnosis, Finding, Health, Limits, check_access, examine
 from workflow_engine.store.claims import claim
@@ -289,39 +289,6 @@ def test_workers_that_took_something_lately_are_not_wedged(tester: WorkflowTeste
     tester.deliver()
 
     assert find(diagnose(tester, depths={"workflow": 1}), "wedged workers").health is Health.HEALTHY
-
-
-def test_live_runs_that_fit_the_definitions_are_counted(tester: WorkflowTester) -> None:
-    tester.create_run(doubling, Number(n=1))
-
-    assert find(diagnose(tester), "definitions").message == "the plans of 1 live runs fit"
-
-
-def test_a_live_run_of_a_workflow_that_is_gone_is_named(start: Start) -> None:
-    tester = start(doubling)
-    run = tester.create_run(doubling, Number(n=1))
-
-    finding = find(examine(tester.new_engine([waiting]), Probe(), ["workflow"]), "definitions")
-
-    assert finding.health is Health.DEGRADED
-    assert finding.details == (f"1 runs of doubling (such as {run.id}): the workflow is not registered",)
-
-
-def test_a_live_run_with_a_stage_that_is_gone_is_named(start: Start) -> None:
-    tester = start(doubling)
-    tester.create_run(doubling, Number(n=1))
-    changed: Workflow[Any, Any] = WorkflowBuilder("doubling", input=Number).pipe(wait).build()
-
-    finding = find(examine(tester.new_engine([changed]), Probe(), ["workflow"]), "definitions")
-
-    assert finding.details[0].endswith("the workflow has no double")
-
-
-def test_definitions_are_not_compared_where_none_are_known(start: Start) -> None:
-    tester = start(doubling)
-    tester.create_run(doubling, Number(n=1))
-
-    assert find(examine(tester.new_engine([]), Probe(), ["workflow"]), "definitions").health is Health.UNKNOWN
 
 
 def test_hazards_of_the_broker_are_told(tester: WorkflowTester) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
 from workflow_engine.control import RunHandle
 from workflow_engine.definition import Retry, WorkflowBuilder, define_stage
@@ -24,6 +25,7 @@ from workflow_engine.errors import (
 )
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunStatus, StageStatus
+from workflow_engine.store.tables import stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,19 +69,53 @@ def test_waits_grow_by_the_factor_up_to_the_longest_and_are_drawn_by_the_injecte
 
     tester.run_to_end(run)
 
-    assert delays_of(run) == [500, 1500, 4500, 7500]
+    assert delays_of(run) == [1250, 3750, 11_250, 18_750]
     assert stage_of(run).attempt == 5
 
 
-def test_retry_after_names_the_wait_within_the_attempts(start: Start) -> None:
-    workflow = chain(step("a", fails_with(RetryAfter(timedelta(minutes=7), "busy")), retry=Retry(max_attempts=2)))
+def test_retry_after_names_the_wait_and_uses_up_no_attempt(start: Start) -> None:
+    def body(ctx: Any) -> int:
+        if ctx.attempt in {1, 2, 4}:
+            raise RetryAfter(timedelta(minutes=7), "busy")
+        if ctx.attempt == 3:
+            raise ValueError
+        return int(ctx.attempt)
+
+    workflow = chain(step("a", body, retry=Retry(2, backoff=timedelta(seconds=9), jitter=False)))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
 
     tester.run_to_end(run)
 
-    assert delays_of(run) == [420_000]
-    assert (stage_of(run).attempt, stage_of(run).error.message) == (2, "busy")
+    assert delays_of(run) == [420_000, 420_000, 9_000, 420_000]
+    assert run.output() == 5
+
+
+def test_after_a_postponement_the_stage_has_all_its_attempts(start: Start) -> None:
+    def body(ctx: Any) -> int:
+        raise RetryAfter(timedelta(0)) if ctx.attempt == 1 else ValueError("no")
+
+    workflow = chain(step("a", body, retry=Retry(2)))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+
+    tester.run_to_end(run)
+
+    assert (stage_of(run).attempt, stage_of(run).error.message) == (3, "no")
+
+
+def test_postponements_are_bounded(start: Start) -> None:
+    workflow = chain(step("a", fails_with(RetryAfter(timedelta(0), "busy")), retry=Retry(max_attempts=1)))
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    tester.deliver()
+    tester.database.transact(lambda tx: tx.execute(sa.update(stages).values(postponements=99)))
+
+    tester.run_to_end(run)
+
+    found = stage_of(run)
+    assert (found.status, found.attempt) == (StageStatus.FAILED, 3)
+    assert found.error.message == "postponed more than 100 times; the last time: busy"
 
 
 def test_retry_after_wins_over_retry_on_and_a_wait_beyond_the_calendar_is_cut(start: Start) -> None:
@@ -302,3 +338,37 @@ def test_a_run_starts_after_the_instant_it_was_given(start: Start) -> None:
 
     assert before == (RunStatus.PENDING, RunStatus.COMPLETED)
     assert late.output() == 1
+
+
+@pytest.mark.parametrize("limit", ["deadline", "queue_timeout"])
+def test_after_an_absence_of_the_sweep_what_was_done_in_time_wins_over_its_limit(start: Start, limit: str) -> None:
+    hour = timedelta(hours=1)
+    workflow = chain(step("a", queue_timeout=hour if limit == "queue_timeout" else None))
+    tester = start(workflow)
+    tester.sweep(force=False)
+    run = tester.create_run(workflow, 1, deadline=hour if limit == "deadline" else None)
+    tester.advance(timedelta(days=1))
+
+    tester.sweep(force=False)
+    tester.run_until_idle()
+
+    assert run.output() == 1
+
+
+@pytest.mark.parametrize("limit", ["deadline", "queue_timeout"])
+def test_limits_are_enforced_once_the_grace_after_an_absence_is_over(start: Start, limit: str) -> None:
+    hour = timedelta(hours=1)
+    workflow = chain(step("a", queue_timeout=hour if limit == "queue_timeout" else None))
+    tester = start(workflow)
+    tester.sweep(force=False)
+    run = tester.create_run(workflow, 1, deadline=hour if limit == "deadline" else None)
+    tester.advance(timedelta(days=1))
+    statuses = []
+
+    for _ in range(8):
+        tester.sweep(force=False)
+        statuses.append(run.status.value)
+        tester.advance(timedelta(seconds=5))
+
+    assert statuses[:6] == ["PENDING"] * 6
+    assert statuses[-1] == "FAILED"

@@ -263,7 +263,7 @@ def test_8_05_retries_belong_to_the_stage_and_wait_in_the_database(start: Start)
     def fails(_: Any) -> int:
         raise ConnectionError("down")
 
-    retry = Retry(max_attempts=3, backoff=timedelta(seconds=10), jitter=False)
+    retry = Retry(max_attempts=3, backoff=timedelta(seconds=10), factor=2, jitter=False)
     workflow = chain(step("a", fails, retry=retry))
     tester = start(workflow)
 

@@ -12,6 +12,7 @@ from workflow_engine.control import RunHandle
 from workflow_engine.definition import (
     GroupOutput,
     Pending,
+    Retry,
     Suspend,
     WorkflowBuilder,
     define_async_batch_stage,
@@ -157,7 +158,7 @@ def test_a_rerun_after_skipped_stages_finds_the_nearest_output(start: Start) -> 
 
 
 CHILD = chain(step("work", lambda ctx: ctx.input * 2), name="child")
-STUCK = chain(step("work", lambda _: (_ for _ in ()).throw(ValueError("no"))), name="stuck")
+STUCK = chain(step("work", lambda _: (_ for _ in ()).throw(ValueError("no")), retry=Retry(1)), name="stuck")
 
 
 def parent(child: Any, *values: int, **options: Any) -> Any:

@@ -12,7 +12,6 @@ from workflow_engine.control import RunHandle
 from workflow_engine.definition import (
     GroupOutput,
     Pending,
-    Retry,
     Suspend,
     WorkflowBuilder,
     define_async_batch_stage,
@@ -157,53 +156,6 @@ def test_numbers_of_body_and_polls_add_up(start: Start) -> None:
     assert found.metrics == {"submitted": 3, "rows": 7, "batches": 1, "checks": 2}
 
 
-def test_a_transient_error_polls_again_with_growing_waits_and_is_forgotten_by_an_answer(start: Start) -> None:
-    def check(ctx: Any) -> Any:
-        if ctx.polls in {0, 1, 3}:
-            raise ConnectionError("no answer")
-        return Pending() if ctx.polls < 5 else ctx.state
-
-    tester, run = suspended(start, polled(check=check))
-    waits = []
-    for _ in range(6):
-        tester.advance(stage_of(run).next_poll_at - tester.now() + timedelta(milliseconds=1))
-        before = tester.now()
-        tester.run_until_idle()
-        found = stage_of(run)
-        waits.append(round((found.next_poll_at - before).total_seconds()) if found.next_poll_at else None)
-
-    assert waits == [30, 60, 30, 30, 30, None]
-    assert run.output() == 7
-
-
-def test_transient_errors_are_bounded(start: Start) -> None:
-    def check(_: Any) -> Any:
-        raise TimeoutError("no answer")
-
-    tester, run = suspended(start, polled(check=check))
-
-    tester.run_to_end(run)
-
-    found = stage_of(run)
-    assert (found.status, found.polls, found.error.code) == (StageStatus.FAILED, 10, "STAGE_ERROR")
-
-
-class ProviderBusy(Exception):  # noqa: N818 - a state of the provider
-    pass
-
-
-def test_what_retry_on_names_is_transient_and_any_other_error_fails_the_stage(start: Start) -> None:
-    def check(ctx: Any) -> Any:
-        raise ProviderBusy if ctx.polls == 0 else LookupError("no such batch")
-
-    tester, run = suspended(start, polled(check=check, retry=Retry(retry_on=(ProviderBusy,))))
-
-    tester.run_to_end(run)
-
-    found = stage_of(run)
-    assert (found.polls, found.error.type, found.attempt) == (2, "LookupError", 1)
-
-
 def test_a_poll_may_ask_for_its_next_time_but_not_below_the_floor(start: Start) -> None:
     delays = [timedelta(hours=1), timedelta(0), timedelta.max]
 
@@ -238,28 +190,6 @@ def test_a_poll_that_hangs_is_cut_off_and_polled_again(start: Start) -> None:
     released.set()
 
     assert (run.output(), stage_of(run).polls) == (7, 2)
-
-
-@pytest.mark.parametrize("behaviour", ["pends", "raises", "hangs"])
-def test_max_wait_ends_the_suspension_whatever_the_poll_does(start: Start, behaviour: str) -> None:
-    def check(_: Any) -> Any:
-        if behaviour == "raises":
-            raise RetryAfter(timedelta(minutes=1))
-        if behaviour == "hangs":
-            tester.advance(timedelta(hours=2))
-            tester.sweep()
-        return Pending()
-
-    tester, run = suspended(start, polled(check=check, max_wait=timedelta(hours=1)))
-    tester.advance(timedelta(minutes=30))
-    tester.run_until_idle()
-
-    tester.advance(timedelta(minutes=31))
-    tester.run_until_idle()
-
-    found = stage_of(run)
-    assert (found.status, found.error.code, run.status) == (StageStatus.FAILED, "WAIT_TIMEOUT", RunStatus.FAILED)
-    assert run.snapshot().error_code == "WAIT_TIMEOUT"
 
 
 @pytest.mark.parametrize("answer", ["seven", Suspend(1), object()])

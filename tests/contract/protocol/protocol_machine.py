@@ -39,6 +39,7 @@ SCRIPTS = st.sampled_from(
         Script("suspend", "pending", 9_000),
         Script("suspend", "ready"),
         Script("suspend", "unreachable"),
+        Script("suspend", "fail"),
         Script("retry", "later", 700),
         Script("later", "pending", 1),
         Script("break", "break"),

@@ -20,10 +20,6 @@ from protocol_world import GRACE_MS, LEASE_MS, SWEEP_INTERVAL_MS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MISMATCH_STEPS_MS = (200, 1_000, 5_000, 15_000)
-MAX_POLL_FAILURES = 10
-LONGEST_POLL_BACKOFF_MS = 300_000
-
 
 class RefusedError(Exception):
     """The engine should refuse the command and change nothing."""
@@ -162,13 +158,20 @@ class Model:
             self._settle(run)
         elif script.body == "suspend":
             self._suspend(run, stage)
-        elif script.body == "break" or stage.attempt - stage.crashes >= MAX_ATTEMPTS or run.is_draining:
+        elif script.body == "later":
+            self._retry(run, stage, script.delay_ms)
+            stage.postponements += 1
+        elif script.body == "break" or (failures := stage.failures) >= MAX_ATTEMPTS:
             self._fail(run, stage)
         else:
-            failures = stage.attempt - stage.crashes
-            delay = script.delay_ms if script.body == "later" else BACKOFF_MS * 2 ** (failures - 1)
+            self._retry(run, stage, BACKOFF_MS * 2 ** (failures - 1))
+
+    def _retry(self, run: RunModel, stage: StageModel, delay_ms: int) -> None:
+        if run.is_draining:
+            self._fail(run, stage)
+        else:
             stage.become("PENDING")
-            stage.available_at = self.now + delay
+            stage.available_at = self.now + delay_ms
 
     def _suspend(self, run: RunModel, stage: StageModel) -> None:
         if run.is_draining:
@@ -176,27 +179,30 @@ class Model:
             self._settle(run)
             return
         stage.become("SUSPENDED")
-        stage.next_poll_at = self.now if stage.wakes else self.now + POLL_INTERVAL_MS
         stage.max_wait_until = self.now + MAX_WAIT_MS
-        stage.wakes = 0
+        self._poll_again(stage, POLL_INTERVAL_MS)
 
     def _finish_poll(self, run: RunModel, stage: StageModel, script: Script) -> None:
         stage.mismatch_since = None
-        is_last = stage.poll_failures + 1 >= MAX_POLL_FAILURES
+        is_last = stage.is_past_max_wait(stage.claimed_at) and not stage.wakes
         if script.poll == "ready":
             stage.become("COMPLETED")
             self._settle(run)
-        elif script.poll == "break" or (script.poll == "unreachable" and is_last):
+        elif is_last or script.poll == "break" or (script.poll == "fail" and stage.poll_failures + 1 >= MAX_ATTEMPTS):
             self._fail(run, stage)
         else:
-            backoff = min(POLL_INTERVAL_MS * 2**stage.poll_failures, LONGEST_POLL_BACKOFF_MS)
-            wait = {"pending": max(script.delay_ms, 100), "later": max(script.delay_ms, 100), "unreachable": backoff}[
-                script.poll
-            ]
+            backoff = BACKOFF_MS * 2**stage.poll_failures
+            asked = max(script.delay_ms, 100)
             stage.become("SUSPENDED")
-            stage.next_poll_at = self.now if stage.wakes else self.now + wait
-            stage.poll_failures = 0 if script.poll == "pending" else stage.poll_failures + 1
-            stage.wakes = 0
+            self._poll_again(stage, {"unreachable": POLL_INTERVAL_MS, "fail": backoff}.get(script.poll, asked))
+            stage.poll_failures = 0 if script.poll == "pending" else stage.poll_failures + (script.poll == "fail")
+
+    def _poll_again(self, stage: StageModel, wait_ms: int) -> None:
+        assert stage.max_wait_until is not None
+        wait_ms = min(wait_ms, max(0, stage.max_wait_until + 1 - self.now))
+        stage.next_poll_at = self.now if stage.wakes else self.now + wait_ms
+        stage.final_poll_at = self.now if stage.is_past_max_wait(self.now) else None
+        stage.wakes = 0
 
     def _mismatch(self, run: RunModel, stage: StageModel) -> None:
         since = self.now if stage.mismatch_since is None else stage.mismatch_since
@@ -204,7 +210,7 @@ class Model:
             self._fail(run, stage)
             return
         stage.mismatch_since = since
-        self._give_back(run, stage, max(step for step in MISMATCH_STEPS_MS if step <= max(200, self.now - since)))
+        self._give_back(run, stage, min(max((self.now - since) // 10, 200), 300_000))
 
     def _give_back(self, run: RunModel, stage: StageModel, delay_ms: int) -> None:
         if run.is_draining:
@@ -265,6 +271,7 @@ class Model:
             else:
                 stage.become("SUSPENDED", forced=True)
                 stage.next_poll_at = self.now
+                stage.final_poll_at = self.now if stage.is_past_max_wait(self.now) else None
             return True
         stage.crashes += 1
         if stage.crashes >= MAX_CRASHES:
@@ -292,11 +299,15 @@ class Model:
         self.last_tick = self.now
         return True
 
-    def may_reap(self) -> bool:
+    def may_end_things(self) -> bool:
         return self.now >= self.reap_after
 
     def expire_suspension(self, run: RunModel, stage: StageModel) -> None:
-        if stage.waits_too_long(self.now):
+        if not stage.waits_too_long(self.now):
+            return
+        if stage.final_poll_at is None:
+            stage.final_poll_at = stage.next_poll_at = self.now
+        else:
             self._fail(run, stage, forced=True)
 
     def expire_queued(self, run: RunModel, stage: StageModel) -> None:

@@ -47,7 +47,7 @@ class Script:
 
     #: complete, retry, break, later or suspend.
     body: str = "complete"
-    #: ready, pending, unreachable, break or later.
+    #: ready, pending, unreachable, fail, break or later.
     poll: str = "ready"
     #: Of later and pending.
     delay_ms: int = 1_000
@@ -96,6 +96,8 @@ class Play:
         self.calls.append((context.stage_run_id, context.fence))
         if self.script.poll == "unreachable":
             raise ConnectionError
+        if self.script.poll == "fail":
+            raise FlakyError
         if self.script.poll == "break":
             raise BrokenError
         if self.script.poll == "later":

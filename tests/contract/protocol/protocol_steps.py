@@ -292,20 +292,23 @@ class Steps(Records):
     def _sweep(self, *, force: bool, accident: str | None) -> None:
         self.world.found.clear()
         goes_on = force or self.model.tick()
-        may_reap = force or self.model.may_reap()
+        may_end_things = force or self.model.may_end_things()
         report = self._command(lambda: commands.sweep(self.world.engine, force=force), accident)
         assert report.errors == {}
         if force or accident != "answer lost":
             assert report.skipped is not goes_on
-        if not report.skipped:  # one whose tick was taken, but not answered, leaves the work to the next
-            self._expect_sweep(may_reap=may_reap)
+        if (
+            not report.skipped and may_end_things
+        ):  # one whose tick was taken, but not answered, leaves the work to the next
+            self._expect_sweep()
+        assert may_end_things or self.world.found == {}
         self.world.stale = None
 
-    def _expect_sweep(self, *, may_reap: bool) -> None:
+    def _expect_sweep(self) -> None:
         found, model, now = self.world.found, self.model, self.model.now
         is_fresh = self.world.stale is None
         leases: list[Lease] = found.get("leases", [])
-        if is_fresh and may_reap:
+        if is_fresh:
             assert {lease.stage_run_id for lease in leases} == self._ids(lambda stage: (stage.lease_until or now) < now)
         for lease in leases:
             model.reap(*self.stage_runs[lease.stage_run_id], lease.fence, must_be_expired=True)

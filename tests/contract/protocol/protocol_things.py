@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from protocol_play import WORKFLOWS
-from protocol_world import LEASE_MS
+from protocol_world import FINAL_POLL_GRACE_MS, LEASE_MS
 
 ACTIVE = {"PENDING", "RUNNING", "SUSPENDED"}
 ENDED_WELL = {"COMPLETED", "SKIPPED"}
@@ -25,6 +25,7 @@ class StageModel:
     is_live: bool = True
     attempt: int = 0
     crashes: int = 0
+    postponements: int = 0
     poll_crashes: int = 0
     poll_failures: int = 0
     fence: int = 0
@@ -32,12 +33,18 @@ class StageModel:
     worker: str | None = None
     next_poll_at: int | None = None
     max_wait_until: int | None = None
+    final_poll_at: int | None = None
+    claimed_at: int = 0
     wakes: int = 0
     mismatch_since: int | None = None
 
     @property
     def is_active(self) -> bool:
         return self.status in ACTIVE
+
+    @property
+    def failures(self) -> int:
+        return self.attempt - self.crashes - self.postponements
 
     @property
     def is_leased(self) -> bool:
@@ -53,7 +60,7 @@ class StageModel:
 
     def lease(self, now: int, worker: str) -> None:
         self.fence += 1
-        self.lease_until, self.worker = now + LEASE_MS, worker
+        self.lease_until, self.worker, self.claimed_at = now + LEASE_MS, worker, now
 
     def is_due(self, now: int) -> bool:
         if self.status == "PENDING":
@@ -61,8 +68,12 @@ class StageModel:
         return self.status == "SUSPENDED" and not self.is_leased and (self.next_poll_at or 0) <= now
 
     def waits_too_long(self, now: int) -> bool:
-        limit = self.max_wait_until
-        return self.status == "SUSPENDED" and self.is_live and limit is not None and limit < now
+        is_idle = self.status == "SUSPENDED" and self.is_live and not self.is_leased
+        is_new = self.final_poll_at is None or self.final_poll_at < now - FINAL_POLL_GRACE_MS
+        return is_idle and self.is_past_max_wait(now) and is_new
+
+    def is_past_max_wait(self, now: int) -> bool:
+        return self.max_wait_until is not None and self.max_wait_until < now
 
     def is_left_too_long(self, now: int) -> bool:
         limit = self.queue_timeout_at

@@ -32,11 +32,14 @@ NEW_YEAR = 1_735_689_600_000
 LEASE_MS = 30_000
 SWEEP_INTERVAL_MS = 5_000
 GRACE_MS = 40_000
+FINAL_POLL_GRACE_MS = 100_000
 
 SETTINGS = Settings(
     lease=timedelta(milliseconds=LEASE_MS),
     sweep_interval=timedelta(milliseconds=SWEEP_INTERVAL_MS),
     definition_grace=timedelta(milliseconds=GRACE_MS),
+    unknown_workflow_grace=timedelta(milliseconds=GRACE_MS),
+    final_poll_grace=timedelta(milliseconds=FINAL_POLL_GRACE_MS),
 )
 
 #: PostgreSQL tells the time from a table of its own.
@@ -180,6 +183,8 @@ READERS = {
     "queued": ("expire", "expired_in_queue"),
     "runs": ("expire", "overdue_runs"),
 }
+#: What those queries need besides a connection and a limit.
+OPTIONS = {"suspensions": {"grace_ms": FINAL_POLL_GRACE_MS}}
 
 
 class World:
@@ -220,7 +225,9 @@ class World:
 
         functions = {**vars(leases), **vars(overdue)}
         return {
-            name: self.database.read(lambda tx, read=functions[function]: read(tx, 500))
+            name: self.database.read(
+                lambda tx, read=functions[function], name=name: read(tx, 500, **OPTIONS.get(name, {}))
+            )
             for name, (_, function) in READERS.items()
         }
 
@@ -230,9 +237,9 @@ class World:
             return {}
         return find_violations(self.database, final=final)
 
-    def _reader(self, name: str, read: Callable[[Any, int], list[Any]]) -> Callable[[Any, int], list[Any]]:
-        def reader(tx: Any, limit: int) -> list[Any]:
-            self.found[name] = self.stale[name] if self.stale is not None else read(tx, limit)
+    def _reader(self, name: str, read: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+        def reader(tx: Any, limit: int, **options: int) -> list[Any]:
+            self.found[name] = self.stale[name] if self.stale is not None else read(tx, limit, **options)
             return self.found[name]
 
         return reader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from typing import Any
@@ -156,12 +157,25 @@ def test_waits_double_up_to_the_longest() -> None:
     assert waits == [1, 2, 4, 5, 5]
 
 
-def test_jitter_draws_from_the_whole_wait() -> None:
+def test_jitter_draws_from_the_second_half_of_the_wait() -> None:
     retry = Retry(backoff=SECOND, factor=2)
 
-    assert retry.delay(2, lambda: 0.0) == timedelta(0)
-    assert retry.delay(2, lambda: 0.25) == timedelta(seconds=0.5)
+    assert retry.delay(2, lambda: 0.0) == SECOND
+    assert retry.delay(2, lambda: 0.25) == timedelta(seconds=1.25)
     assert retry.delay(2, lambda: 1.0) == 2 * SECOND
+
+
+def test_the_default_outlives_an_outage_of_half_a_minute_and_ends_within_two() -> None:
+    draw = random.Random(7).random  # noqa: S311 - jitter
+    retry = Retry()
+
+    totals = sorted(
+        sum(retry.delay(failures, draw).total_seconds() for failures in range(1, retry.max_attempts))
+        for _ in range(1_000)
+    )
+
+    assert totals[50] >= 30, "of a thousand, fifty may be shorter"
+    assert totals[-1] <= 120
 
 
 @given(st.integers(1, 10**9), st.floats(1, 1e300), st.floats(0, 1))
