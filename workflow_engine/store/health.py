@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from workflow_engine.lifecycle import LIVE_RUN
 from workflow_engine.store.due import due_at, may_run, waits
@@ -35,6 +35,11 @@ class LivePlan:
     plan: str
     runs: int
     example: str
+
+
+def refuses_writes(tx: Connection) -> bool:
+    """Whether transactions are read-only: on a standby, or because somebody said so."""
+    return tx.dialect.name == "postgresql" and tx.scalar(text("SHOW transaction_read_only")) == "on"
 
 
 def read_backlog(tx: Connection) -> list[Backlog]:
