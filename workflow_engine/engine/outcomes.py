@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import UntilRuns
 from workflow_engine.definition.checks import LONGEST_WAIT
-from workflow_engine.errors import RetryAfter, StageTimeout
+from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, RetryAfter, StageTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +81,10 @@ class Mismatched:
 Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Mismatched
 
 
+#: Our own database's: tried again although the stage's ``retry_on`` does not name them.
+STORE_ERRORS: tuple[type[BaseException], ...] = (DatabaseUnavailableError, DatabaseTimeoutError)
+
+
 def decide_error(
     error: BaseException, failure: StageFailure, retry: Retry, claim: Claim, random: Callable[[], float]
 ) -> Retrying | Failed:
@@ -93,7 +97,8 @@ def decide_error(
         return Failed(failure)
     if isinstance(error, RetryAfter):
         return Retrying(failure, to_milliseconds(min(error.delay, LONGEST_WAIT)))
-    if not retry.covers(error):
+    is_ours = isinstance(error, STORE_ERRORS) and not isinstance(error, retry.give_up_on)
+    if not is_ours and not retry.covers(error):
         return Failed(failure)
     return Retrying(failure, to_milliseconds(retry.delay(failures, random)))
 
@@ -117,7 +122,7 @@ def decide_pending(pending: Pending[Any], state: str | None, settings: Settings)
 
 
 #: Errors of a poll that say nothing about the thing that is waited for.
-TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError, StageTimeout)
+TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError, StageTimeout, *STORE_ERRORS)
 #: Consecutive polls that may fail that way before the stage does.
 MAX_POLL_FAILURES = 10
 _LONGEST_POLL_BACKOFF = timedelta(minutes=5)
