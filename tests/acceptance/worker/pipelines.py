@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from workflow_engine.definition import Pending, PollContext, StageContext, Suspend, WorkflowBuilder, stage
+from workflow_engine.definition import GroupOutput, Pending, PollContext, StageContext, Suspend, WorkflowBuilder, stage
 
 
 class Order(BaseModel):
@@ -59,9 +59,26 @@ def use_printer(ctx: StageContext[Order]) -> Order:
     return Order(number=ctx.input.number + 100)
 
 
+@stage
+def plus_one(ctx: StageContext[Order]) -> int:
+    return ctx.input.number + 1
+
+
+@stage
+def plus_two(ctx: StageContext[Order]) -> int:
+    return ctx.input.number + 2
+
+
+@stage
+def add(ctx: StageContext[GroupOutput]) -> int:
+    return ctx.require(plus_one) + ctx.require(plus_two)
+
+
 arithmetic = WorkflowBuilder("arithmetic", input=Order).pipe(double).pipe(hand_in).build()
 holding = WorkflowBuilder("holding", input=Order).pipe(hold).build()
 exhausting = WorkflowBuilder("exhausting", input=Order).pipe(exhaust_memory).build()
 printing = WorkflowBuilder("printing", input=Order).pipe(use_printer).build()
 
-workflows = [arithmetic, holding, exhausting, printing]
+spreading = WorkflowBuilder("spreading", input=Order).pipe(double).parallel(plus_one, plus_two).pipe(add).build()
+
+workflows = [arithmetic, holding, exhausting, printing, spreading]
