@@ -28,7 +28,8 @@ WorkflowEngineError
 │   ├── RunCancelled
 │   └── RunWaitTimeout
 └── StoreError
-    ├── DatabaseUnavailableError
+    ├── DatabaseUnavailableError  nothing can be said about the call: try later
+    ├── DatabaseTimeoutError      one operation was too slow, and changed nothing: ask for less
     └── MigrationRequiredError
 """
 
@@ -249,7 +250,23 @@ class StoreError(WorkflowEngineError):
 
 
 class DatabaseUnavailableError(StoreError):
-    """The database cannot be reached; nothing is known about the call in flight."""
+    """The database cannot be reached, or refuses to write; nothing is known about the call in flight."""
+
+
+class DatabaseTimeoutError(StoreError):
+    """A statement ran into its time limit, or an administrator cancelled it; nothing of the operation was kept.
+
+    It is not made again: the same statement would load the database for as long once more.
+
+    Attributes:
+        operation: The function that was too slow.
+    """
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+        super().__init__(
+            f"The database cancelled {operation!r}: it took longer than a statement may, or an administrator ended it"
+        )
 
 
 class MigrationRequiredError(StoreError):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +18,7 @@ from workflow_engine.errors import MigrationRequiredError, StoreError
 from workflow_engine.store import schema
 from workflow_engine.store.database import Database
 from workflow_engine.store.tables import metadata
+from workflow_engine.testing.kit import TurnedClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -251,6 +255,42 @@ def test_when_several_processes_migrate_at_once_one_does_it_and_the_others_wait(
     answers = [process.communicate(timeout=60) for process in processes]
 
     assert sorted(out.strip() for out, _ in answers) == ["False", "False", "False", "True"], answers
+
+
+def test_a_migration_that_must_wait_for_a_long_query_lets_others_through_meanwhile(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_LOCK_TIMEOUT_MS", 200)
+    migrating, working = Database(postgres_url), Database(postgres_url)
+    _make_schema_of_0_1_0(working)
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(schema.upgrade(migrating)))
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'workflow_stages'::regclass"
+
+    with working.engine.connect() as dump:
+        dump.execute(sa.text("SELECT count(*) FROM workflow_stages"))
+        thread.start()
+        while not working.read(lambda tx: tx.scalar(sa.text(waits))):
+            pass
+        seen = working.read(lambda tx: tx.scalar(sa.text("SELECT count(*) FROM workflow_stages")))
+    thread.join(60)
+    migrating.close()
+    working.close()
+
+    assert (seen, answers) == (0, [True])
+
+
+def test_a_sqlite_file_that_is_locked_for_a_moment_is_migrated_all_the_same(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'some.db'}", clock=TurnedClock())
+    sa.event.listen(database.engine, "connect", lambda driver, _: driver.execute("PRAGMA busy_timeout = 0"))
+    assert schema.current_revision(database) is None
+    with contextlib.closing(sqlite3.connect(tmp_path / "some.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        database.clock.sleep = lambda _: other.rollback()
+
+        assert schema.upgrade(database) is True
+
+    database.close()
 
 
 def _catalog(connection: sa.Connection) -> set[tuple[str, ...]]:

@@ -127,7 +127,7 @@ PATTERNS = {
     "hints ignored (late, doubled or forged)": r"succeeded in \S+ 'ignored'",
     "late results discarded": r"result of \S+ discarded: lease lost",
     "malformed messages dropped": r"dropped a malformed message|refused a message",
-    "stages that waited for the database": r"the database is unavailable",
+    "stages that waited for the database": r"the database is unavailable|waits for the database",
 }
 
 

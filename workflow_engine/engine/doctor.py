@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import Plan
 from workflow_engine.engine.sweep import TICK
-from workflow_engine.errors import DatabaseUnavailableError, StoreError
+from workflow_engine.errors import StoreError
 from workflow_engine.store import health, schema
 from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.due import find_stuck_runs, waiting_lists
@@ -151,9 +151,11 @@ def _ask(name: str, check: Callable[[_Patient], _Answer], patient: _Patient) -> 
 
 def _check_database(database: Database) -> Finding:
     try:
-        database.read(database_now)
-    except DatabaseUnavailableError as error:
+        refuses_writes = database.read(health.refuses_writes)
+    except StoreError as error:
         return Finding("database", Health.UNKNOWN, str(error))
+    if refuses_writes:
+        return Finding("database", Health.DEGRADED, f"{database.safe_url} refuses to write: read-only, or a standby")
     return Finding("database", Health.HEALTHY, f"{database.safe_url} answers")
 
 

@@ -6,13 +6,14 @@ import math
 import threading
 from contextlib import suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from workflow_engine.clock import instant_to_ms
 from workflow_engine.definition import ChildRun, StoredOutput
 from workflow_engine.engine.create_run import CreateRun, create_run
+from workflow_engine.engine.patience import PATIENCE_OF_BODIES, patiently
 from workflow_engine.engine.units import with_stage_run
-from workflow_engine.errors import DatabaseUnavailableError
+from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.events import EventType
 from workflow_engine.payload import decode_json, encode_json
 from workflow_engine.store import artifacts
@@ -22,14 +23,19 @@ from workflow_engine.store.records import LogLine, NewAnnotation, Report
 from workflow_engine.store.reports import flush_log_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from workflow_engine.definition import ChildRequest
     from workflow_engine.engine.core import Engine
     from workflow_engine.engine.leases import HeldLease
+    from workflow_engine.store.database import Database
     from workflow_engine.store.moves import LockedRun
     from workflow_engine.store.records import Claim, StageRow
 
+T = TypeVar("T")
+
+#: What the database may do while a body runs that is no reason to fail.
+_ABSENCES = (DatabaseUnavailableError, DatabaseTimeoutError)
 #: Lines that are buffered before they are written while the body still runs.
 _LOG_BATCH = 200
 #: Progress events of one attempt that are written at once; later ones at most once a second.
@@ -68,8 +74,10 @@ class Effects:
         """Return what is recorded of a stage of an earlier group; asked of the database once."""
         with self._lock:
             if stage_id not in self._outputs:
-                found = self._engine.database.read(
-                    lambda tx: read_outputs(tx, self._claim.run_id, stage_ids=[stage_id])
+                found = self._patiently(
+                    lambda database: database.read(
+                        lambda tx: read_outputs(tx, self._claim.run_id, stage_ids=[stage_id])
+                    )
                 ).get(stage_id)
                 # A sibling's output may be there or not by chance, and would make a retry differ from the first try.
                 is_earlier = found is not None and found.execution_group < self._claim.execution_group
@@ -101,7 +109,7 @@ class Effects:
         try:
             self._engine.database.transact(lambda tx: flush_log_lines(tx, self._claim, lines))
             self._flush_at = _LOG_BATCH
-        except DatabaseUnavailableError:
+        except _ABSENCES:
             # A short outage is no reason to fail: they are written with the next batch, or with the outcome.
             with self._lock:
                 self._lines = lines + self._lines
@@ -123,17 +131,22 @@ class Effects:
             if stage.fence == self._claim.fence and stage.lease_id is not None:
                 run.record(EventType.STAGE_PROGRESS, stage.stage_id, **payload)
 
-        with suppress(DatabaseUnavailableError):  # progress is for who watches: not worth failing for
+        with suppress(*_ABSENCES):  # progress is for who watches: not worth failing for
             with_stage_run(self._engine, self._claim.stage_run_id, act)
 
     def is_cancelled(self) -> bool:
         """Whether this execution's lease is gone: cancelled, reaped, timed out or superseded."""
+        if self._held.was_told or self._is_lost():
+            self._held.was_told = True
+        return self._held.was_told
+
+    def _is_lost(self) -> bool:
         if self._held.lost.is_set():
             return True
         now = self._engine.clock.monotonic()
         if now - self._last_check >= _SECONDS_BETWEEN_CHECKS:
             self._last_check = now
-            with suppress(DatabaseUnavailableError):  # nobody knows; the lease's own end tells
+            with suppress(*_ABSENCES):  # nobody knows; the lease's own end tells
                 if not is_held(self._engine.database, self._claim.lease):
                     self._held.lost.set()
         return self._held.lost.is_set()
@@ -160,37 +173,37 @@ class Effects:
 
     def save_artifact(self, key: str, payload: str, *, shared: bool) -> None:
         """Store an artifact, if the lease is still held."""
-        artifacts.save_artifact(self._engine.database, self._claim, key, payload, shared=shared)
+        self._patiently(lambda database: artifacts.save_artifact(database, self._claim, key, payload, shared=shared))
 
     def load_artifact(self, key: str, *, shared: bool) -> str | None:
         """Return an artifact's JSON text."""
-        return artifacts.load_artifact(self._engine.database, self._claim, key, shared=shared)
+        return self._patiently(lambda database: artifacts.load_artifact(database, self._claim, key, shared=shared))
 
     def delete_artifact(self, key: str, *, shared: bool) -> bool:
         """Remove an artifact, if the lease is still held."""
-        return artifacts.delete_artifact(self._engine.database, self._claim, key, shared=shared)
+        return self._patiently(lambda database: artifacts.delete_artifact(database, self._claim, key, shared=shared))
 
     def list_artifacts(self, prefix: str, *, shared: bool) -> list[str]:
         """Return the keys that begin with ``prefix``."""
-        return artifacts.list_artifact_keys(self._engine.database, self._claim, prefix, shared=shared)
+        return self._patiently(
+            lambda database: artifacts.list_artifact_keys(database, self._claim, prefix, shared=shared)
+        )
 
     def create_run(self, request: ChildRequest) -> ChildRun:
         """Create a child run; the key makes it one, whichever execution asks."""
-        created = create_run(
-            self._engine,
-            CreateRun(
-                workflow=request.workflow,
-                input=request.input,
-                config=request.config,
-                priority=request.priority,
-                metadata=request.metadata,
-                idempotency_key=request.idempotency_key,
-                deadline=request.deadline,
-                start_after=request.start_after,
-                parent_run_id=self._claim.run_id,
-                parent_stage_run_id=self._claim.stage_run_id,
-            ),
+        child = CreateRun(
+            workflow=request.workflow,
+            input=request.input,
+            config=request.config,
+            priority=request.priority,
+            metadata=request.metadata,
+            idempotency_key=request.idempotency_key,
+            deadline=request.deadline,
+            start_after=request.start_after,
+            parent_run_id=self._claim.run_id,
+            parent_stage_run_id=self._claim.stage_run_id,
         )
+        created = self._patiently(lambda _: create_run(self._engine, child))
         workflow_id = request.workflow if isinstance(request.workflow, str) else request.workflow.id
         return ChildRun(created.run_id, workflow_id, is_new=created.is_new)
 
@@ -209,6 +222,12 @@ class Effects:
             )
             self._lines = []
             return report
+
+    def _patiently(self, call: Callable[[Database], T]) -> T:
+        """Wait for a database that is away for moments: the body is not to fail for what it did not do."""
+        claim = self._claim
+        what = f"stage {claim.stage_id} of run {claim.run_id}"
+        return patiently(self._engine, what, lambda: call(self._engine.database), longest=PATIENCE_OF_BODIES)
 
     def _note_of_dropped(self, dropped: int) -> LogLine:
         return LogLine(

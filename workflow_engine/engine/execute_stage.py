@@ -19,10 +19,14 @@ from workflow_engine.engine.outcomes import (
     Completed,
     Mismatched,
     Skipped,
+    Suspended,
     decide_error,
 )
+from workflow_engine.engine.patience import PATIENCE_OF_OUTCOMES, patiently
 from workflow_engine.engine.poll_stage import poll
 from workflow_engine.engine.record_outcome import record_outcome
+from workflow_engine.engine.release import release
+from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.log_context import ExecutedStage, executing
 from workflow_engine.store.claims import claim
 from workflow_engine.store.database_errors import summarize_any
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     from workflow_engine.engine.core import Engine
     from workflow_engine.engine.leases import HeldLease
     from workflow_engine.engine.outcomes import Outcome
-    from workflow_engine.store.records import Claim
+    from workflow_engine.store.records import Claim, Report
 
 logger = logging.getLogger("workflow_engine.engine")
 
@@ -59,7 +63,9 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
     ``SystemExit`` and ``MemoryError`` included, becomes an outcome.
 
     Raises:
-        DatabaseUnavailableError: The database went away; the lease, if one was taken, runs out by itself.
+        DatabaseUnavailableError: The database went away, for longer than an outcome waits for it; the lease, if one was
+            taken, runs out by itself.
+        DatabaseTimeoutError: The database was too slow.
     """
     started = engine.clock.monotonic()
     taken = claim(
@@ -76,12 +82,36 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
         return Performed("cleaned up" if run_cleanup(engine, stage_run_id) else IGNORED)
     stage = ExecutedStage(taken.run_id, taken.stage_id, taken.attempt)
     with executing(stage), engine.keeper.hold(taken.lease, started) as held:
+        if held.lost.is_set():
+            logger.warning("stage %s of run %s is not begun: its lease ran out meanwhile", taken.stage_id, taken.run_id)
+            return Performed(DISCARDED, taken.run_id, taken.stage_id, taken.attempt)
         effects = Effects(engine, taken, held)
         outcome = _perform(engine, taken, effects, held)
-        outcome, accepted = record_outcome(engine, taken, outcome, effects.take_report())
+        held.returned_at = engine.clock.monotonic()
+        outcome, accepted = _record(engine, taken, held, outcome, effects.take_report())
     result = type(outcome).__name__.lower() if accepted else DISCARDED
     logger.info("stage %s of run %s: %s (attempt %d)", taken.stage_id, taken.run_id, result, taken.attempt)
     return Performed(result, taken.run_id, taken.stage_id, taken.attempt)
+
+
+def _record(engine: Engine, taken: Claim, held: HeldLease, outcome: Outcome, report: Report) -> tuple[Outcome, bool]:
+    """Record the outcome as soon as the database lets us: what the body did is not to be done again for its absence.
+
+    A body that was told to stop may have stopped halfway: its stage run is given back, if it is still ours.
+    """
+
+    def record() -> tuple[Outcome, bool]:
+        if held.was_told and not isinstance(outcome, Suspended):
+            release(engine, taken.lease)
+        return record_outcome(engine, taken, outcome, report)
+
+    return patiently(
+        engine,
+        f"the outcome of stage {taken.stage_id} of run {taken.run_id}",
+        record,
+        longest=PATIENCE_OF_OUTCOMES,
+        absences=(DatabaseUnavailableError, DatabaseTimeoutError),
+    )
 
 
 def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) -> Outcome:

@@ -31,20 +31,28 @@ class HeldLease:
     #: By the clock's monotonic time: when the lease runs out unless it is renewed first.
     expires_at: float
     lost: threading.Event = field(default_factory=threading.Event)
+    #: By the clock's monotonic time: when the body had returned and its outcome was to be written.
+    returned_at: float | None = None
+    #: The body was told that its lease is lost: whatever it returns does not count, though the lease be held after all.
+    was_told: bool = False
 
 
 class LeaseKeeper:
     """Renews the leases of this process three times per lease period, from the first hold to the last release.
 
     Short stages never cost a renewal: the first comes a third of the period after the claim. A lease that the
-    database does not give back, or that could not be renewed in time, is lost: ``HeldLease.lost`` is set, the body
-    sees ``ctx.cancelled``, and its result is refused by the fence.
+    database does not give back is lost: ``HeldLease.lost`` is set, the body sees ``ctx.cancelled``, and its result is
+    refused by the fence. One that could not be renewed in time counts as lost until the database gives it back.
+
+    A lease is not renewed for an execution whose body returned longer ago than the longest call of the database
+    lasts: that this process lives does not mean that its thread does.
     """
 
     def __init__(self, database: Database, clock: Clock, period: timedelta) -> None:
         self._database = database
         self._clock = clock
         self._period = period
+        self._pause = period.total_seconds() / 3
         self._held: set[HeldLease] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -58,6 +66,8 @@ class LeaseKeeper:
             self._held.add(held)
             self._start()
             self._changed.notify()
+        if self._clock.monotonic() - claimed_at > self._pause:
+            self.renew()  # the claim took long to be answered: the lease may be about to run out, or be somebody else's
         try:
             yield held
         finally:
@@ -75,24 +85,28 @@ class LeaseKeeper:
 
     def renew(self) -> None:
         """Renew every lease held, and mark those lost that did not come back."""
+        started = self._clock.monotonic()
         with self._changed:
-            held = list(self._held)
+            held = [item for item in self._held if not self._hangs(item, started)]
         if not held:
             return
-        started = self._clock.monotonic()
         try:
             kept = renew_leases(self._database, [item.lease for item in held], to_milliseconds(self._period))
         except Exception as error:  # noqa: BLE001 - the thread must outlive every outage
             logger.warning("could not renew %d leases: %s", len(held), summarize_any(error))
-            kept = None
-        for item in held:
-            if kept is None:
+            for item in held:
                 if self._clock.monotonic() >= item.expires_at:
                     item.lost.set()
-            elif item.lease in kept:
+            return
+        for item in held:
+            if item.lease in kept:
                 item.expires_at = started + self._period.total_seconds()
+                item.lost.clear()
             else:
                 item.lost.set()
+
+    def _hangs(self, item: HeldLease, now: float) -> bool:
+        return item.returned_at is not None and now - item.returned_at > self._database.limits.call_seconds
 
     def _start(self) -> None:
         if self._thread is None:
@@ -100,14 +114,13 @@ class LeaseKeeper:
             self._thread.start()
 
     def _run(self) -> None:
-        pause = self._period.total_seconds() / 3
         while True:
             with self._changed:
                 while not self._held and not self._stopped:
                     self._changed.wait()
                 if self._stopped:
                     return
-            self._wait(pause)
+            self._wait(self._pause)
             self.renew()
 
     def _wait(self, seconds: float) -> None:

@@ -11,7 +11,7 @@ from workflow_engine.definition import UntilRuns
 from workflow_engine.definition.checks import LONGEST_WAIT
 from workflow_engine.definition.outcomes import NEVER_RETRIED
 from workflow_engine.engine.transient import is_transient
-from workflow_engine.errors import ErrorCode, RetryAfter
+from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, ErrorCode, RetryAfter
 from workflow_engine.store.records import StageFailure
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Misma
 
 #: How often the attempts of a stage run may end with ``RetryAfter``.
 MAX_POSTPONEMENTS = 100
+#: Our own database's: tried again although the stage's ``retry_on`` does not name them.
+STORE_ERRORS: tuple[type[BaseException], ...] = (DatabaseUnavailableError, DatabaseTimeoutError)
 
 
 def decide_error(
@@ -121,7 +123,8 @@ def decide_error(
             return Failed(replace(failure, message=problem))
         return Retrying(failure, to_milliseconds(min(error.delay, LONGEST_WAIT)), is_postponement=True)
     failures = claim.attempt - claim.crashes - claim.postponements
-    if failures >= claim.max_attempts or not retry.covers(error):
+    is_ours = isinstance(error, STORE_ERRORS) and not isinstance(error, retry.give_up_on)
+    if failures >= claim.max_attempts or not (is_ours or retry.covers(error)):
         return Failed(failure)
     return Retrying(failure, to_milliseconds(retry.delay(failures, random)))
 

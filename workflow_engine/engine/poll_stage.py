@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import ms_to_instant
@@ -10,6 +11,7 @@ from workflow_engine.definition import Pending, PollContext, Suspend
 from workflow_engine.engine.calls import config_of, identity_of, output_of, state_of
 from workflow_engine.engine.failures import describe
 from workflow_engine.engine.outcomes import Completed, Failed, decide_pending, decide_poll_error
+from workflow_engine.engine.patience import PATIENCE_OF_BODIES, patiently
 from workflow_engine.engine.run_output import read_run_results
 from workflow_engine.errors import DefinitionError, StageError
 from workflow_engine.lifecycle import RunStatus
@@ -69,7 +71,9 @@ def _answer(engine: Engine, claim: Claim, stage: Stage[Any, Any], answer: Any, p
 def _poll_runs(engine: Engine, claim: Claim, stage: Stage[Any, Any]) -> Outcome:
     """Complete with the outputs of the runs, keyed by run id, once all have ended well."""
     run_ids = decode_json(claim.suspended_state or "[]")
-    states = engine.database.read(lambda tx: read_run_states(tx, run_ids))
+    what = f"stage {claim.stage_id} of run {claim.run_id}"
+    read = partial(patiently, engine, what, longest=PATIENCE_OF_BODIES)
+    states = read(lambda: engine.database.read(lambda tx: read_run_states(tx, run_ids)))
     for run_id in run_ids:
         state = states.get(run_id)
         if state is None or state.status in (RunStatus.FAILED, RunStatus.CANCELLED):
@@ -78,5 +82,5 @@ def _poll_runs(engine: Engine, claim: Claim, stage: Stage[Any, Any]) -> Outcome:
     if any(states[run_id].status is not RunStatus.COMPLETED for run_id in run_ids):
         return decide_pending(None, None, claim, engine.settings)
     # Only now: each end wakes this poll, and reading the outputs every time would grow with the square of their number.
-    results = engine.database.read(lambda tx: read_run_results(tx, run_ids))
+    results = read(lambda: engine.database.read(lambda tx: read_run_results(tx, run_ids)))
     return Completed(output_of(engine, stage, {run_id: results[run_id].output() for run_id in run_ids}))

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
-from workflow_engine.errors import DatabaseUnavailableError, InvalidRequestError
+from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, InvalidRequestError
 from workflow_engine.lifecycle import TERMINAL_RUN
 from workflow_engine.store.retention import count_prunable, prune_batch
 from workflow_engine.store.runs import database_now, read_run_states
@@ -56,10 +56,10 @@ def _prune_status(engine: Engine, status: RunStatus, ended_before: int, most_bat
     for _ in batches:
         try:
             batch = engine.database.transact(_batch_of(status, ended_before, size))
-        except DatabaseUnavailableError:
+        except (DatabaseTimeoutError, DatabaseUnavailableError):
             if size == 1:
                 raise
-            size //= 10  # runs with millions of log lines cannot all go within the time limit of a statement
+            size //= 10  # runs with millions of log lines cannot all go within the time limits of statements and locks
             continue
         deleted += batch
         if batch < size:

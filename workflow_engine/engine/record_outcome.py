@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from workflow_engine.engine.failures import describe
 from workflow_engine.engine.finish import finish
 from workflow_engine.engine.outcomes import Failed
-from workflow_engine.errors import DatabaseUnavailableError, ErrorCode
+from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, ErrorCode
 from workflow_engine.store.database_errors import loggable
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Repor
 
     Raises:
         DatabaseUnavailableError: The database went away; nothing, or everything, was recorded.
+        DatabaseTimeoutError: It was too slow; nothing was recorded.
     """
     problem = Exception()
     for in_one_statement in (True, False):
         try:
             return outcome, finish(engine, claim, outcome, report, in_one_statement=in_one_statement)
-        except DatabaseUnavailableError:
+        except (DatabaseUnavailableError, DatabaseTimeoutError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the other form may know better
             _log(error, claim)
@@ -41,7 +42,7 @@ def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Repor
     failed = Failed(_describe(engine, outcome, problem))
     try:
         return failed, finish(engine, claim, failed, report)
-    except DatabaseUnavailableError:
+    except (DatabaseUnavailableError, DatabaseTimeoutError):
         raise
     except Exception as error:  # noqa: BLE001 - the report itself is what cannot be written: its numbers can
         _log(error, claim)

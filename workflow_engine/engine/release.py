@@ -29,10 +29,12 @@ def release_worker(engine: Engine, worker_id_prefix: str) -> int:
     A body that goes on is fenced off. Returns how many claims were given back.
     """
     leases = engine.database.read(lambda tx: leases_of(tx, worker_id_prefix))
-    return for_each(engine, leases, lambda lease: _release(engine, lease))
+    return for_each(engine, leases, lambda lease: release(engine, lease))
 
 
-def _release(engine: Engine, lease: Lease) -> bool:
+def release(engine: Engine, lease: Lease) -> bool:
+    """Give back what is held under the lease, for whoever may take it at once; False: it is not held any more."""
+
     def act(run: LockedRun, stage: StageRow) -> bool:
         if stage.fence != lease.fence or stage.lease_id is None:
             return False

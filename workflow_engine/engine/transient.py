@@ -5,7 +5,7 @@ The rule reads an error and what it was raised from, outermost first; the first 
 1. An HTTP status answers: 408, 425, 429 and 5xx are transient, any other is not.
 2. The filesystem's own errors (``FileNotFoundError``, ``PermissionError`` …) are not transient.
 3. ``OSError`` (``ConnectionError``, ``TimeoutError``, ``socket.gaierror``, ``ssl.SSLError``, ``URLError``, what
-   ``requests`` raises for a lost connection), a time limit and a database that is away are transient.
+   ``requests`` raises for a lost connection), a time limit and a database that is away or too slow are transient.
 4. So are classes called like those that clients raise for a lost connection or a time limit without being an
    ``OSError``: the names of ``_NAMES``, whatever package they come from. No client has to be imported for it.
 
@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from workflow_engine.errors import DatabaseUnavailableError, StageTimeout
+from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, StageTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TRANSIENT: Final = (OSError, StageTimeout, DatabaseUnavailableError)
+_TRANSIENT: Final = (OSError, StageTimeout, DatabaseUnavailableError, DatabaseTimeoutError)
 _FILESYSTEM: Final = (
     FileNotFoundError,
     FileExistsError,

@@ -1,47 +1,44 @@
 """The connection to the authority: one engine per process, short transactions, retried when nothing was decided.
 
-PostgreSQL runs in READ COMMITTED, set here and never inherited; SQLite takes its write lock at BEGIN, because a
-transaction that reads first and writes later fails at once with "database is locked", whatever the busy timeout.
+PostgreSQL runs in READ COMMITTED, set with each transaction and never inherited; SQLite takes its write lock at BEGIN,
+because a transaction that reads first and writes later fails at once with "database is locked", whatever the busy
+timeout.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+import sqlite3
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as NoConnectionFreeError
 from sqlalchemy.pool import StaticPool
 
 from workflow_engine.clock import SystemClock
-from workflow_engine.errors import ConfigurationError, DatabaseUnavailableError
+from workflow_engine.errors import ConfigurationError, DatabaseTimeoutError, DatabaseUnavailableError
+from workflow_engine.store import outages
 from workflow_engine.store.database_errors import summarize
+from workflow_engine.store.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy.engine import URL, Connection, Engine
+    from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext
 
     from workflow_engine.clock import Clock
 
 T = TypeVar("T")
 
-#: SQLSTATE classes and codes after which the same call may be made again: serialization, deadlock, lock and
-#: statement timeouts, shutdown, connection loss, resource shortage.
-_RETRYABLE = ("40001", "40P01", "55P03", "57014", "57P0", "08", "53", "25P03")
-#: Each session: how long it may wait for a lock, run a statement, and sit in a transaction (a worker that is stopped
-#: in the middle of one would otherwise hold its run's lock until it dies).
-_POSTGRES_SESSION = (
-    "SET default_transaction_isolation = 'read committed'; "
-    "SET lock_timeout = '5s'; SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '10s'"
-)
 _SQLITE_SESSION = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -49,6 +46,8 @@ _SQLITE_SESSION = (
     "PRAGMA foreign_keys = ON",
 )
 _MAX_TRIES = 6
+#: No further try begins after this many seconds: on a connection that does not answer each may take long.
+_PATIENCE = 45.0
 
 
 class Database:
@@ -58,14 +57,18 @@ class Database:
         url: ``postgresql://…``, ``postgres://…`` or ``sqlite:///path``; ``sqlite://`` is a private in-memory database.
         pool_size: Connections kept open (PostgreSQL).
         clock: Sleeps between tries; the database itself tells the time.
+        limits: How long statements, locks and pauses may take (PostgreSQL).
 
     Raises:
         ConfigurationError: The URL is malformed or names a database that is not supported.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 5, clock: Clock | None = None) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 5, clock: Clock | None = None, limits: Limits | None = None
+    ) -> None:
         self.url = _parse_url(url)
         self.clock = clock or SystemClock()
+        self.limits = limits or Limits()
         self.is_postgres = self.url.get_backend_name() == "postgresql"
         #: Added to the time of SQLite's ``workflow_now()``; tests turn it.
         self.skew = timedelta(0)
@@ -81,42 +84,59 @@ class Database:
     def _in_memory(self) -> bool:
         return not self.is_postgres and self.url.database in (None, "", ":memory:")
 
-    def transact(self, work: Callable[[Connection], T]) -> T:
+    def transact(self, work: Callable[[Connection], T], *, limits: Limits | None = None) -> T:
         """Call ``work`` in one write transaction and commit; durable when this returns.
 
         ``work`` is called again after an error that decided nothing or left the outcome unknown, so it must be
         idempotent: all moves are, by their guards.
 
+        Args:
+            work: What to do in the transaction.
+            limits: Other limits than the database's.
+
         Raises:
-            DatabaseUnavailableError: The database did not answer in several tries.
+            DatabaseUnavailableError: The database did not answer, or refused to write, in several tries.
+            DatabaseTimeoutError: A statement took too long; nothing was changed.
         """
 
         def attempt() -> T:
-            with self._write_turn, self.engine.begin() as tx:
-                return work(tx)
+            with self._write_turn, self._connect(limits) as connection, connection.begin():
+                return work(connection)
 
-        return self._with_retries(attempt)
+        return self.retry(attempt)
 
-    def execute_one(self, work: Callable[[Connection], T]) -> T:
+    def execute_one(self, work: Callable[[Connection], T], *, limits: Limits | None = None) -> T:
         """Call ``work``, which executes one statement that is a transaction of its own; retried like ``transact``."""
         if not self.is_postgres:
             return self.transact(work)
 
         def attempt() -> T:
-            with self._autocommitting() as connection:
+            with self._connect(limits, is_alone=True) as connection:
                 return work(connection)
 
-        return self._with_retries(attempt)
+        return self.retry(attempt)
 
-    def read(self, work: Callable[[Connection], T]) -> T:
+    def read(self, work: Callable[[Connection], T], *, limits: Limits | None = None) -> T:
         """Call ``work``, which only reads; retried like ``transact``."""
 
         def attempt() -> T:
-            connect = self._autocommitting if self.is_postgres else self.engine.connect
-            with self._read_turn, connect() as connection:
+            with self._read_turn, self._connect(limits, is_alone=True) as connection:
                 return work(connection.execution_options(workflow_read=True))
 
-        return self._with_retries(attempt)
+        return self.retry(attempt)
+
+    def retry(self, attempt: Callable[[], T]) -> T:
+        """Call ``attempt`` until it returns, or raises what another try would not change."""
+        give_up_at = self.clock.monotonic() + _PATIENCE
+        for tries in itertools.count(1):
+            try:
+                return attempt()
+            except (DBAPIError, NoConnectionFreeError, self.engine.dialect.loaded_dbapi.Error) as error:
+                self._raise_if_decided(error)
+                if tries == _MAX_TRIES or self.clock.monotonic() >= give_up_at:
+                    raise self._unavailable(error) from error
+                self.clock.sleep(timedelta(seconds=random.uniform(0.5, 1.0) * min(0.05 * 2**tries, 2.0)))  # noqa: S311 - jitter
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -136,35 +156,41 @@ class Database:
         self._read_turn = self._write_turn if self._in_memory else nullcontext()
 
     @contextmanager
-    def _autocommitting(self) -> Iterator[Connection]:
-        """Lend a connection each of whose statements commits itself: no round trips for BEGIN and COMMIT.
-
-        SQLAlchemy's isolation level AUTOCOMMIT would cost a round trip of its own each time (a SET of psycopg2's).
-        """
+    def _connect(self, limits: Limits | None, *, is_alone: bool = False) -> Iterator[Connection]:
+        """Lend a connection; ``is_alone``: without round trips for BEGIN and COMMIT, each statement commits itself."""
         with self.engine.connect() as connection:
+            if not self.is_postgres:
+                yield connection
+                return
             driver: Any = connection.connection.dbapi_connection
-            driver.autocommit = True
+            driver.limits, driver.is_alone = limits or self.limits, is_alone
             try:
                 yield connection
             finally:
-                if not driver.closed:
-                    driver.autocommit = False
+                driver.limits, driver.is_alone = self.limits, False
 
-    def _with_retries(self, attempt: Callable[[], T]) -> T:
-        for tries in range(1, _MAX_TRIES + 1):
-            try:
-                return attempt()
-            except DBAPIError as error:
-                if not is_transient(error):
-                    raise
-                if tries == _MAX_TRIES:
-                    raise DatabaseUnavailableError(
-                        f"The database {self.safe_url} does not answer: {summarize(error)}"
-                    ) from error
-                self.clock.sleep(timedelta(seconds=random.uniform(0.5, 1.0) * min(0.05 * 2**tries, 2.0)))  # noqa: S311 - jitter
-        raise AssertionError("unreachable")
+    def _raise_if_decided(self, error: Exception) -> None:
+        """Raise what another try would not change."""
+        if isinstance(error, NoConnectionFreeError):
+            raise DatabaseUnavailableError(
+                f"No connection to the database {self.safe_url} became free: this process uses all that it may have"
+            ) from error
+        if outages.was_cancelled(error):
+            raise DatabaseTimeoutError(outages.operation_of(error.__traceback__)) from error
+        if not outages.is_away(error) and not outages.is_busy(error):
+            raise error
+
+    def _unavailable(self, error: Exception) -> DatabaseUnavailableError:
+        said = "cannot do that now"
+        if outages.refuses_writes(error):
+            said = "refuses to write (it is read-only, or a standby)"
+        elif outages.is_away(error) and self.is_postgres:
+            said = "does not answer"
+        return DatabaseUnavailableError(f"The database {self.safe_url} {said}: {summarize(error)}")
 
     def _postgres_engine(self, pool_size: int) -> Engine:
+        from workflow_engine.store.postgres import PostgresConnection  # noqa: PLC0415 - who has SQLite needs no driver
+
         engine = sa.create_engine(
             self.url,
             pool_size=pool_size,
@@ -172,7 +198,9 @@ class Database:
             pool_timeout=30,
             pool_recycle=1800,
             hide_parameters=True,
+            use_native_hstore=False,  # else each new connection asks for types that we do not use
             connect_args={
+                "connection_factory": PostgresConnection,
                 "connect_timeout": 5,
                 "application_name": f"workflow_engine:{os.getpid()}",
                 "keepalives": 1,
@@ -181,7 +209,7 @@ class Database:
                 "keepalives_count": 3,
             },
         )
-        event.listen(engine, "connect", _prepare_postgres)
+        event.listen(engine, "handle_error", _drop_if_away)
         return engine
 
     def _sqlite_engine(self) -> Engine:
@@ -190,6 +218,9 @@ class Database:
         engine = sa.create_engine(self.url, connect_args=arguments, hide_parameters=True, **options)
         event.listen(engine, "connect", self._prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        if not self._in_memory:  # there, the connection is the database
+            event.listen(engine, "handle_error", _roll_back_if_away)
+            event.listen(engine, "handle_error", _drop_if_away)
         return engine
 
     def _prepare_sqlite(self, connection: Any, _record: object) -> None:
@@ -202,28 +233,23 @@ class Database:
         return time.time_ns() // 1_000_000 + self.skew // timedelta(milliseconds=1)
 
 
-def is_transient(error: DBAPIError) -> bool:
-    """Whether the same call may succeed when it is made again."""
-    if error.connection_invalidated:
-        return True
-    state = getattr(error.orig, "pgcode", None)
-    if state is not None:
-        return str(state).startswith(_RETRYABLE)
-    if not isinstance(error, OperationalError):
-        return False
-    text = str(error.orig)
-    return "sqlite" not in type(error.orig).__module__ or "locked" in text or "busy" in text
+def _drop_if_away(context: ExceptionContext) -> None:
+    """Drop the connection, and all that were made before: after a failover every one leads to the old primary."""
+    if outages.is_away(context.original_exception):
+        context.is_disconnect = True
+
+
+def _roll_back_if_away(context: ExceptionContext) -> None:
+    """End the transaction: a connection of SQLite that is closed holds its lock while any cursor of it is left."""
+    if context.connection is not None and outages.is_away(context.original_exception):
+        driver: Any = context.connection.connection.dbapi_connection
+        with suppress(sqlite3.Error):
+            driver.rollback()
 
 
 def _begin_sqlite(connection: Connection) -> None:
     read_only = connection.get_execution_options().get("workflow_read", False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-
-def _prepare_postgres(connection: Any, _record: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(_POSTGRES_SESSION)
-    connection.commit()
 
 
 def _parse_url(url: str) -> URL:

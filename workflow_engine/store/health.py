@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from workflow_engine.errors import ErrorCode
 from workflow_engine.lifecycle import ACTIVE_STAGE, LIVE_RUN
@@ -41,6 +41,11 @@ class LivePlan:
     plan: str
     runs: int
     example: str
+
+
+def refuses_writes(tx: Connection) -> bool:
+    """Whether transactions are read-only: on a standby, or because somebody said so."""
+    return tx.dialect.name == "postgresql" and tx.scalar(text("SHOW transaction_read_only")) == "on"
 
 
 def read_backlog(tx: Connection) -> list[Backlog]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select, tuple_, update
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from workflow_engine.store.database import Database
+
+
+#: A renewal must be over, and made again on another connection if need be, before its lease runs out; but a database
+#: under load is given this long.
+_SHORTEST_LIMIT = timedelta(seconds=2)
 
 
 def renew_leases(database: Database, leases: Sequence[Lease], lease_ms: int) -> set[Lease]:
@@ -45,7 +51,10 @@ def _renew(database: Database, leases: Sequence[Lease], lease_ms: int, *, skip_l
         .values(lease_until=now() + lease_ms)
         .returning(stages.c.id, stages.c.fence)
     )
-    return database.execute_one(lambda tx: {Lease(row.id, row.fence) for row in tx.execute(statement)})
+    limit = max(timedelta(milliseconds=lease_ms) / 3, _SHORTEST_LIMIT)
+    return database.execute_one(
+        lambda tx: {Lease(row.id, row.fence) for row in tx.execute(statement)}, limits=database.limits.within(limit)
+    )
 
 
 def is_held(database: Database, lease: Lease) -> bool:

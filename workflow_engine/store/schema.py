@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from workflow_engine.errors import MigrationRequiredError, StoreError
+from workflow_engine.store.limits import UNLIMITED
 from workflow_engine.store.tables import metadata
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _REVISION_TABLE: Final = "workflow_engine_revision"
 _REQUIRED_TABLE: Final = "workflow_engine_version"
 #: Any constant will do that others do not use: the letters of "workflow".
 _ADVISORY_LOCK: Final = 0x776F726B666C6F77
+#: How long a migration may wait for a table, and keep everybody else waiting.
+_LOCK_TIMEOUT_MS: Final = 3000
 #: Alembic keeps what it works on in globals of a module, so threads that migrate different databases take turns.
 _alembic_turn: Final = threading.Lock()
 
@@ -108,6 +111,7 @@ def upgrade(database: Database) -> bool:
     Any number of processes may call it at once: one migrates, the others wait for it and find nothing to do.
 
     Raises:
+        DatabaseUnavailableError: Somebody else's query held one of the tables all the time; nothing was changed.
         MigrationRequiredError: A newer version of this package changed the schema so that this one cannot use it.
         StoreError: A table of another owner has the name of one of ours.
     """
@@ -118,9 +122,13 @@ def upgrade(database: Database) -> bool:
         _require_compatibility(database, revision)
         return False
     if database.is_postgres:
-        return database.transact(_migrate)
-    with _without_foreign_keys(database) as connection, connection.begin():
-        return _migrate(connection)
+        return database.transact(_migrate, limits=UNLIMITED)
+
+    def migrate() -> bool:
+        with _without_foreign_keys(database) as connection, connection.begin():
+            return _migrate(connection)
+
+    return database.retry(migrate)
 
 
 def find_drift(database: Database) -> list[str]:
@@ -180,10 +188,13 @@ def _required_revision() -> str:
 
 
 def _take_turns(connection: Connection) -> None:
-    """Wait for a migration under way, however long it and ours may take."""
-    for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
-        connection.execute(sa.text(f"SET LOCAL {setting} = 0"))
+    """Wait for a migration under way, however long; for a table only moments.
+
+    Whoever wants a table queues behind a migration that waits for it, workers included: one that meets a long query,
+    a dump for example, steps back and tries again.
+    """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"))
 
 
 def _refuse_foreign_tables(connection: Connection) -> None:

@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from workflow_engine.testing.pgbouncer import PgBouncerServer
     from workflow_engine.testing.servers import Server
     from workflow_engine.testing.services import PostgresServer, RedisServer
 
@@ -30,6 +31,14 @@ def postgres_server(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
     from workflow_engine.testing.services import POSTGRES_URL_VARIABLE, PostgresServer
 
     yield from _serve(pytestconfig, PostgresServer(os.environ.get(POSTGRES_URL_VARIABLE)))
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_server(pytestconfig: pytest.Config, postgres_server: PostgresServer) -> Iterator[PgBouncerServer]:
+    """A PgBouncer of the session in front of ``postgres_server``, in transaction mode, always started here."""
+    from workflow_engine.testing.pgbouncer import PgBouncerServer
+
+    yield from _serve(pytestconfig, PgBouncerServer(postgres_server))
 
 
 @pytest.fixture(scope="session")

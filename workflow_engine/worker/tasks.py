@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from workflow_engine import engine as commands
-from workflow_engine.errors import DatabaseUnavailableError
+from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.store.database_errors import loggable
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
 
@@ -65,7 +65,7 @@ def perform_stage(installation: Installation, stage_run_id: str, dispatch_number
         return ERROR
     try:
         return commands.execute_stage(engine, stage_run_id, dispatch_number).result
-    except DatabaseUnavailableError as error:
+    except (DatabaseUnavailableError, DatabaseTimeoutError) as error:
         logger.warning(
             "stage run %s: the database is unavailable (%s); the sweep will send it again", stage_run_id, error
         )

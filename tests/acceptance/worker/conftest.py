@@ -41,7 +41,7 @@ def _load(name: str) -> ModuleType:
 class Worker:
     """A Celery process of its own process group."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], directory: Path) -> None:
+    def __init__(self, arguments: list[str], environment: dict[str, str], directory: Path, *, cwd: Path = ROOT) -> None:
         self._log = directory / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -49,7 +49,7 @@ class Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                cwd=ROOT,
+                cwd=cwd,
                 start_new_session=True,
             )
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from workflow_engine.definition import (
     CancelContext,
+    GroupOutput,
     Pending,
     PollContext,
     StageContext,
@@ -80,11 +81,26 @@ def order_elsewhere(ctx: StageContext[Order]) -> Suspend[Order]:
     return Suspend(ctx.input, poll_interval=timedelta(hours=1))
 
 
+@stage
+def plus_one(ctx: StageContext[Order]) -> int:
+    return ctx.input.number + 1
+
+
+@stage
+def plus_two(ctx: StageContext[Order]) -> int:
+    return ctx.input.number + 2
+
+
+@stage
+def add(ctx: StageContext[GroupOutput]) -> int:
+    return ctx.require(plus_one) + ctx.require(plus_two)
+
+
 arithmetic = WorkflowBuilder("arithmetic", input=Order).pipe(double).pipe(hand_in).build()
 holding = WorkflowBuilder("holding", input=Order).pipe(hold).build()
 exhausting = WorkflowBuilder("exhausting", input=Order).pipe(exhaust_memory).build()
 printing = WorkflowBuilder("printing", input=Order).pipe(use_printer).build()
-
 ordering = WorkflowBuilder("ordering", input=Order).pipe(order_elsewhere).build()
+spreading = WorkflowBuilder("spreading", input=Order).pipe(double).parallel(plus_one, plus_two).pipe(add).build()
 
-workflows = [arithmetic, holding, exhausting, printing, ordering]
+workflows = [arithmetic, holding, exhausting, printing, ordering, spreading]

@@ -60,13 +60,13 @@ class LostAnswers:
         left = how_often
 
         def unsure(name: str) -> Callable[..., Any]:
-            def call(work: Callable[..., Any]) -> Any:
+            def call(work: Callable[..., Any], **options: Any) -> Any:
                 nonlocal left
-                result = original[name](work)
+                result = original[name](work, **options)
                 if left > 0:
                     left -= 1
                     self.lost += 1
-                    return original[name](work)  # the answer was lost, so the same call is made again
+                    return original[name](work, **options)  # the answer was lost, so the same call is made again
                 return result
 
             return call
@@ -99,7 +99,9 @@ def break_connection_after_commit(tester: WorkflowTester, patch: pytest.MonkeyPa
 def raise_lost_connection(tester: WorkflowTester) -> None:
     if tester.database.is_postgres:
         raise psycopg2.OperationalError("server closed the connection unexpectedly")
-    raise sqlite3.OperationalError("database is locked")
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    raise error
 
 
 def test_the_driver_may_lose_the_answer_to_a_create(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

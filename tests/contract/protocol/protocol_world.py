@@ -58,7 +58,9 @@ class WorkerDiedError(BaseException):
 
 
 def _lost_connection() -> OperationalError:
-    return OperationalError("injected", None, sqlite3.OperationalError("database is locked"))
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return OperationalError("injected", None, error)
 
 
 class FaultyDatabase(Database):
@@ -86,20 +88,20 @@ class FaultyDatabase(Database):
         return not super().read(lambda tx: tx.scalar(_ALL_INVARIANTS))
 
     @override
-    def transact(self, work: Callable[[Any], Any]) -> Any:
+    def transact(self, work: Callable[[Any], Any], **options: Any) -> Any:
         def interrupted(tx: Any) -> Any:
             result = work(tx)
             if self._next_is("rolled back"):
                 raise _lost_connection()
             return result
 
-        return self._commit(lambda: super(FaultyDatabase, self).transact(interrupted))
+        return self._commit(lambda: super(FaultyDatabase, self).transact(interrupted, **options))
 
     @override
-    def execute_one(self, work: Callable[[Any], Any]) -> Any:
+    def execute_one(self, work: Callable[[Any], Any], **options: Any) -> Any:
         if not self.is_postgres:
             return self.transact(work)
-        return self._commit(lambda: super(FaultyDatabase, self).execute_one(work))
+        return self._commit(lambda: super(FaultyDatabase, self).execute_one(work, **options))
 
     def _commit(self, transaction: Callable[[], Any]) -> Any:
         result = transaction()

@@ -7,17 +7,17 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import sqlalchemy as sa
 
 from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.errors import DatabaseUnavailableError
 from workflow_engine.lifecycle import RunStatus
+from workflow_engine.store.limits import Limits
 from workflow_engine.store.tables import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
     from workflow_engine.testing.kit import WorkflowTester
 
@@ -124,5 +124,22 @@ def test_runs_that_cannot_all_be_pruned_at_once_are_pruned_a_few_at_a_time(
         return prune_batch(tx, status, ended_before, limit)
 
     monkeypatch.setattr(pruning, "prune_batch", times_out)
+
+    assert pruning.prune(tester.engine, older_than=timedelta(minutes=1)) == 12
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_pruning_goes_on_with_fewer_runs_when_the_database_cancels_the_deletion_of_many(start: Start) -> None:
+    workflow = chain(define_stage(id="a", execute=lambda _: 1, input=int, output=int))
+    tester = start(workflow)
+    for _ in range(12):
+        tester.create_run(workflow, 1)
+    tester.run_until_idle()
+    tester.advance(timedelta(hours=1))
+    slow = """
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.15); RETURN OLD; END';
+    CREATE TRIGGER slow BEFORE DELETE ON workflow_runs FOR EACH ROW EXECUTE FUNCTION slow()"""
+    tester.database.transact(lambda tx: tx.exec_driver_sql(slow))
+    tester.database.limits = Limits(statement=timedelta(seconds=1))
 
     assert pruning.prune(tester.engine, older_than=timedelta(minutes=1)) == 12

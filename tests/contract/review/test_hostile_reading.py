@@ -268,10 +268,10 @@ class Away:
             monkeypatch.setattr(tester.database, name, self._guard(getattr(tester.database, name)))
 
     def _guard(self, method: Any) -> Any:
-        def call(work: Any) -> Any:
+        def call(work: Any, **options: Any) -> Any:
             if self.is_away:
                 raise DatabaseUnavailableError("away")
-            return method(work)
+            return method(work, **options)
 
         return call
 

@@ -25,6 +25,8 @@ END'
 
 
 def upgrade() -> None:
+    # First, because it may take long: columns lock their table for everybody until the end of the transaction.
+    op.create_index("ix_workflow_artifacts_stage_run_id", "workflow_artifacts", ["stage_run_id"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute(_IS_PAUSED)
     op.add_column("workflow_attempts", sa.Column("error_traceback", sa.Text(), nullable=True))
@@ -32,4 +34,3 @@ def upgrade() -> None:
     op.add_column("workflow_attempts", sa.Column("tokens", sa.BigInteger(), nullable=True))
     op.add_column("workflow_stages", sa.Column("postponements", sa.Integer(), server_default="0", nullable=False))
     op.add_column("workflow_stages", sa.Column("final_poll_at", sa.BigInteger(), nullable=True))
-    op.create_index("ix_workflow_artifacts_stage_run_id", "workflow_artifacts", ["stage_run_id"])
