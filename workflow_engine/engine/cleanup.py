@@ -11,6 +11,7 @@ from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import CancelContext
 from workflow_engine.engine.calls import config_of, identity_of
 from workflow_engine.engine.effects import Effects
+from workflow_engine.engine.failures import let_process_end
 from workflow_engine.engine.leases import HeldLease
 from workflow_engine.store.cleanups import claim_cleanup, close_cleanup
 from workflow_engine.store.database_errors import summarize_any
@@ -61,6 +62,7 @@ def _clean_up(engine: Engine, claim: Claim, attempts: int) -> timedelta | None:
             return None
         _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + attempts - 1))
     except BaseException as error:  # noqa: BLE001 - whatever the hook raises, the worker goes on
+        let_process_end(error)
         logger.warning("on_cancel of stage %s of run %s failed: %s", claim.stage_id, claim.run_id, summarize_any(error))
         return _BACKOFF * attempts
     return None

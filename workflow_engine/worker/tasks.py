@@ -6,6 +6,7 @@ Nothing that an app sets for its tasks in general acts on them: neither its base
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -116,6 +117,7 @@ def perform_stage(installation: Installation, stage_run_id: str, dispatch_number
         )
         engine.clock.sleep(DATABASE_PAUSE)
     except BaseException as error:  # a MemoryError that reaches Celery ends the worker's main process
+        _let_process_end(error)
         logger.exception(
             "stage run %s: the engine failed; its lease will run out", stage_run_id, exc_info=loggable(error)
         )
@@ -128,6 +130,15 @@ def perform_sweep(installation: Installation) -> str:
         with installation.engines.visit() as engine:
             report = commands.sweep(engine)
     except BaseException as error:  # as above; the next tick tries again
+        _let_process_end(error)
         logger.exception("the sweep failed; the next tick tries again", exc_info=loggable(error))
         return ERROR
     return "skipped" if report.skipped else "swept"
+
+
+def _let_process_end(error: BaseException) -> None:
+    """Let a signal end this process: the pool sees that, and what the process held is given back."""
+    signal_name = commands.find_ending_signal(error)
+    if signal_name is not None:
+        logger.warning("process %d was told to end by %s: what it executes is given back", os.getpid(), signal_name)
+        raise error
