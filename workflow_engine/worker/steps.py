@@ -85,10 +85,11 @@ def list_consumed(app: Celery, installation: Installation) -> list[str]:
     here: they do not send the signal.
     """
     queues: Any = app.amqp.queues
-    is_selection = queues._consume_from is not None  # noqa: SLF001 - by -Q or -X
+    names = installation.list_queues()
+    is_selection = queues._consume_from is not None  # noqa: SLF001 - by -Q
     if installation.consume and not is_selection:
-        select_queues(app, [name for name in installation.list_queues() if name not in queues.consume_from])
-    return [name for name in installation.list_queues() if name in queues.consume_from]
+        select_queues(app, [name for name in names if name not in queues])  # those that -X took away are known
+    return [name for name in names if name in queues.consume_from]
 
 
 def serve_by(consumer: Any, queues: list[str]) -> None:
