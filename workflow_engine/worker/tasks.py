@@ -34,7 +34,6 @@ TASK_OPTIONS: Final[dict[str, Any]] = {
     "reject_on_worker_lost": False,
     "ignore_result": True,
     "store_errors_even_if_ignored": False,
-    "track_started": False,
     "max_retries": 0,
     "serializer": "json",
     "typing": False,
