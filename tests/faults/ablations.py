@@ -65,7 +65,8 @@ def remove_status_guard() -> None:
 
 def remove_message_guards() -> None:
     """Malformed entries reach kombu."""
-    replace("workflow_engine.worker.app", "guard_connections", lambda _app: None)
+    replace("workflow_engine.worker.brokers", "find_entry_problem", lambda _entry: None)
+    replace("workflow_engine.worker.brokers", "find_envelope_problem", lambda _message: None)
 
 
 def replace(module: str, name: str, patch: object) -> None:

@@ -18,6 +18,7 @@ from workflow_engine.engine.create_run import (
 )
 from workflow_engine.engine.deliver import StageKey, complete_stage, fail_stage
 from workflow_engine.engine.execute_stage import Performed, execute_stage
+from workflow_engine.engine.failures import find_ending_signal
 from workflow_engine.engine.fork_run import fork_run
 from workflow_engine.engine.pause_run import pause_run, pause_workflow, resume_run, resume_workflow
 from workflow_engine.engine.ports import Dispatcher
@@ -49,6 +50,7 @@ __all__ = [
     "create_run",
     "execute_stage",
     "fail_stage",
+    "find_ending_signal",
     "fork_run",
     "make_token",
     "new_worker_id",

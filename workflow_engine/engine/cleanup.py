@@ -12,6 +12,7 @@ from workflow_engine.definition import CancelContext
 from workflow_engine.engine.calls import config_of, identity_of
 from workflow_engine.engine.definitions import find_definition
 from workflow_engine.engine.effects import Effects
+from workflow_engine.engine.failures import let_process_end
 from workflow_engine.engine.leases import HeldLease
 from workflow_engine.engine.outcomes import Mismatched
 from workflow_engine.engine.release import mismatch_delay_ms
@@ -82,6 +83,7 @@ def _clean_up(engine: Engine, owed: OwedCleanup, stage: Stage[Any, Any]) -> time
     try:
         _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + owed.attempts - 1))
     except BaseException as error:  # noqa: BLE001 - whatever the hook raises, the worker goes on
+        let_process_end(error)
         logger.warning("on_cancel of stage %s of run %s failed: %s", claim.stage_id, claim.run_id, summarize_any(error))
         return _BACKOFF * owed.attempts
     return None

@@ -13,7 +13,7 @@ from workflow_engine.engine.calls import config_of, identity_of, output_of, susp
 from workflow_engine.engine.cleanup import run_cleanup
 from workflow_engine.engine.definitions import find_definition
 from workflow_engine.engine.effects import Effects
-from workflow_engine.engine.failures import describe
+from workflow_engine.engine.failures import describe, let_process_end
 from workflow_engine.engine.inputs import resolve_input
 from workflow_engine.engine.outcomes import (
     Completed,
@@ -66,6 +66,7 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
         DatabaseUnavailableError: The database went away, for longer than an outcome waits for it; the lease, if one was
             taken, runs out by itself.
         DatabaseTimeoutError: The database was too slow.
+        SystemExit: A signal told this process to end; the stage run is taken back from it like from one that was lost.
     """
     started = engine.clock.monotonic()
     taken = claim(
@@ -124,6 +125,7 @@ def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) ->
             return poll(engine, taken, stage, workflow, effects)
         return _execute(engine, taken, stage, workflow, effects)
     except BaseException as error:  # noqa: BLE001 - MemoryError or SystemExit of a body must not end the worker
+        let_process_end(error)
         if held.lost.is_set():
             logger.info(
                 "stage %s of run %s stopped after its lease was lost: %s",

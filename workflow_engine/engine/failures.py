@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 
 from workflow_engine.errors import ErrorCode, InvalidDataError, PayloadError, StageError
@@ -25,6 +26,24 @@ def describe(error: BaseException, redactor: Redactor, code: ErrorCode | None = 
     )
 
 
+def let_process_end(error: BaseException) -> None:
+    """Raise the error again if a signal told this process to end: what is executed here was not at fault."""
+    if find_ending_signal(error) is not None:
+        raise error
+
+
+def find_ending_signal(error: BaseException) -> str | None:
+    """Return the name of the signal that told this process to end, if that is what the error means.
+
+    Pools of processes make such a signal a ``SystemExit`` in the middle of whatever runs, with the code -(256 - signal).
+    """
+    code = error.code if type(error) is SystemExit else None
+    if not isinstance(code, int) or not -256 < code < 0:  # noqa: PLR2004 - see above
+        return None
+    number = 256 + code
+    return signal.Signals(number).name if number in set(signal.Signals) else None
+
+
 def _code_of(error: BaseException) -> ErrorCode:
     if isinstance(error, StageError):
         return error.code
@@ -34,6 +53,8 @@ def _code_of(error: BaseException) -> ErrorCode:
 
 
 def _message_of(error: BaseException) -> str:
+    if type(error) is SystemExit:
+        return f"the stage called sys.exit({error.code!r})"
     try:
         return str(error) or type(error).__name__
     except BaseException:  # noqa: BLE001 - an exception whose __str__ raises

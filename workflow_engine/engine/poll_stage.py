@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workflow_engine.clock import ms_to_instant
 from workflow_engine.definition import Pending, PollContext, Suspend
 from workflow_engine.engine.calls import config_of, identity_of, output_of, state_of
-from workflow_engine.engine.failures import describe
+from workflow_engine.engine.failures import describe, let_process_end
 from workflow_engine.engine.outcomes import Completed, Failed, decide_pending, decide_poll_error
 from workflow_engine.engine.patience import PATIENCE_OF_BODIES, patiently
 from workflow_engine.engine.run_output import read_run_results
@@ -34,6 +34,7 @@ def poll(
             return _poll_runs(engine, claim, stage)
         return _answer(engine, claim, stage, _ask(engine, claim, stage, workflow, port), port)
     except BaseException as error:  # noqa: BLE001 - whatever the user's poll raises becomes an outcome
+        let_process_end(error)
         failure = describe(error, engine.redactor)
         return decide_poll_error(error, failure, stage, claim, engine.settings, random=engine.random)
 

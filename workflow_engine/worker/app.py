@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from celery import Celery
+from celery import Celery, signals
 from click import Option
 
-from workflow_engine.worker.brokers import guard_connections
-from workflow_engine.worker.configuration import configure
+from workflow_engine.worker.beat import add_sweep
+from workflow_engine.worker.brokers import use_embedded_connections
 from workflow_engine.worker.installation import Installation, remember_installation
 from workflow_engine.worker.options import WorkerOptions
 from workflow_engine.worker.priorities import PRIORITY_STEPS
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 #: Of an app of our own; an app that was there before keeps its own.
 OWN_CONFIGURATION: Final[dict[str, Any]] = {
+    # One message per slot and none in reserve: a reserved message escapes priorities.
+    "worker_prefetch_multiplier": 1,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
     "broker_transport_options": {
         **PRIORITY_STEPS,
         "queue_order_strategy": "priority",
@@ -63,7 +68,8 @@ def install(
 ) -> Installation:
     """Make workers of the app execute stages and sweep; its own tasks, queues and settings stay as they are.
 
-    Nothing is connected and no configuration is read now, so this may be called before ``config_from_object``.
+    Added are two tasks, a step and an option of the worker. Nothing is connected and no configuration is read or
+    changed, so this may be called before or after ``config_from_object``.
 
     Args:
         app: The app; its broker carries the hints.
@@ -84,9 +90,8 @@ def install(
         consume=consume,
     )
     remember_installation(app, installation)
-    guard_connections(app)
-    configure(app, settings)
     register_tasks(app, installation)
+    signals.beat_init.connect(add_sweep, weak=False)
     app.steps["worker"].add(WorkflowStep)
     app.user_options["worker"].add(
         Option(["--with-sweeper"], is_flag=True, help="Sweep every interval: no beat is needed.")
@@ -98,4 +103,5 @@ def create_app(settings: Settings, name: str = "workflow_engine") -> Celery:
     """Make a Celery app for the engine alone, on the broker of the settings; ``install`` comes next."""
     app = Celery(name, set_as_current=False)
     app.conf.update(own_configuration(settings))
+    use_embedded_connections(app)
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from workflow_engine.worker.installation import find_installation
 from workflow_engine.worker.names import SWEEP, control_queue
 
 if TYPE_CHECKING:
@@ -23,3 +24,14 @@ def beat_entries(settings: Settings) -> dict[str, dict[str, Any]]:
             "options": {"queue": control_queue(settings.queue), "priority": 0},
         }
     }
+
+
+def add_sweep(sender: Any, **_: object) -> None:
+    """Add the sweep to the schedule of a beat that starts, unless the app's own ``beat_schedule`` has it.
+
+    Only the scheduler is told: ``beat_schedule`` stays as the app has it, whoever assigns it and when. Every scheduler
+    keeps what is added like this, in its file, its table or its Redis keys, as it does with Celery's own entry.
+    """
+    installation = find_installation(sender.app)
+    if installation is not None and SWEEP not in sender.app.conf.beat_schedule:
+        sender.scheduler.update_from_dict(beat_entries(installation.settings))

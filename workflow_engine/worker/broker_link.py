@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from kombu import Producer
 from kombu.exceptions import OperationalError
 
+from workflow_engine.worker.priorities import PRIORITY_STEPS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 #: Seconds that connecting to, or an answer of, the broker may take before the attempt is given up.
 TIMEOUT_SECONDS: Final = 1.0
 
-#: Over whatever the app configured: a broker that does not answer must not hold up a completion.
+#: Over whatever the app configured, on this connection alone: only messages of the engine's queues go over it, and a
+#: broker that does not answer must not hold up a completion.
 LINK_OPTIONS: Final[dict[str, Any]] = {
+    **PRIORITY_STEPS,
     "socket_timeout": TIMEOUT_SECONDS,
     "socket_connect_timeout": TIMEOUT_SECONDS,
     "retry_on_timeout": False,

@@ -1,20 +1,28 @@
-"""kombu's transports, made to survive entries that no Celery client wrote, and to wait without polling in memory."""
+"""The connection that a worker consumes by: ten lists and guards for the engine's queues, kombu's ways for all others.
+
+No other connection of an app is changed.
+"""
 
 from __future__ import annotations
 
 import logging
-from functools import partial
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from kombu import Connection
 from kombu.transport import memory, redis
-from kombu.utils.imports import symbol_by_name
+from kombu.utils.encoding import bytes_to_str
 from redis import Redis
 
 from workflow_engine.worker.envelopes import find_entry_problem, find_envelope_problem
 from workflow_engine.worker.memory import MemoryTransport
+from workflow_engine.worker.priorities import STEPS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from celery import Celery
 
 logger = logging.getLogger("workflow_engine.broker")
@@ -22,20 +30,31 @@ logger = logging.getLogger("workflow_engine.broker")
 #: How much of a dropped entry is shown in the log.
 SHOWN: Final = 200
 
+#: The steps that kombu's loops over a queue's lists see at the moment.
+_steps: ContextVar[list[int] | None] = ContextVar("workflow_engine_steps", default=None)
+
 
 def _drop(problem: str, where: object, entry: object) -> None:
     logger.error("dropped a malformed message from %s: %s: %.*r", where, problem, SHOWN, entry)
 
 
 class GuardedReplies:
-    """Mixed into the Redis client: what a list gives up that is no JSON object counts as nothing received."""
+    """Mixed into the Redis client: what a list of the engine gives up that is no JSON object counts as nothing received.
+
+    Args:
+        guards: Whether the list of that name is one of the engine's.
+    """
+
+    def __init__(self, *args: Any, guards: Callable[[bytes | str], bool], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._guards = guards
 
     def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
-        """Parse the answer to a command; drop malformed entries of BRPOP and RPOP."""
+        """Parse the answer to a command; drop a malformed entry that BRPOP took from one of the engine's lists."""
         answer = super().parse_response(connection, command_name, **options)  # type: ignore[misc]
-        if not answer or command_name not in ("BRPOP", "RPOP"):
+        if not answer or command_name != "BRPOP" or not self._guards(answer[0]):
             return answer
-        source, entry = answer if command_name == "BRPOP" else ("a list", answer)
+        source, entry = answer
         problem = find_entry_problem(entry)
         if problem is None:
             return answer
@@ -84,72 +103,116 @@ class GuardedQoS(redis.QoS):
             delivered.clear()
 
 
-class GuardedClients:
-    """Mixed into a Redis channel: its clients have the guard."""
+def _seeing_its_steps(name: str) -> Any:
+    """Return kombu's method of that name, whose first argument is a queue, with loops that see the steps of the queue."""
+
+    def method(self: ServingChannel, queue: str, *args: Any, **options: Any) -> Any:
+        with self.seeing(_steps.get() or self.steps_of(queue)):
+            return getattr(super(ServingChannel, self), name)(queue, *args, **options)
+
+    return method
+
+
+class ServingChannel(redis.Channel):
+    """A Redis channel on which the engine's queues have ten lists each, and the app's own as many as the app says."""
 
     QoS: Any = GuardedQoS
+    #: Names of the engine's queues.
+    engine_queues: frozenset[str] = frozenset()
+    #: What the app says, or kombu's default.
+    app_steps: list[int] = redis.Channel.priority_steps
+
+    @property
+    def priority_steps(self) -> list[int]:  # kombu sets it from the transport options
+        """The steps of the queue in hand."""
+        return _steps.get() or self.app_steps
+
+    @priority_steps.setter
+    def priority_steps(self, steps: list[int]) -> None:
+        self.app_steps = steps
+
+    @contextmanager
+    def seeing(self, steps: list[int]) -> Iterator[None]:
+        """Show these steps to kombu's loops."""
+        token = _steps.set(steps)
+        try:
+            yield
+        finally:
+            _steps.reset(token)
+
+    def steps_of(self, queue: str) -> list[int]:
+        """Return the steps of the queue."""
+        return list(range(STEPS)) if queue in self.engine_queues else self.app_steps
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Wait for a message in any list of the consumed queues.
+
+        The lists of all steps are read for the app's queues too: release 0.1.0 of the engine made the publishers of an
+        app use all ten. Where nobody does, these lists do not exist.
+        """
+        with self.seeing(sorted({*range(STEPS), *self.app_steps})):
+            super()._brpop_start(timeout)  # type: ignore[misc] # celery-types does not know it
+
+    _q_for_pri: Any = _seeing_its_steps("_q_for_pri")
+    _get: Any = _seeing_its_steps("_get")
+    _put: Any = _seeing_its_steps("_put")
+    _size: Any = _seeing_its_steps("_size")
+    _purge: Any = _seeing_its_steps("_purge")
+    _delete: Any = _seeing_its_steps("_delete")
+    _has_queue: Any = _seeing_its_steps("_has_queue")
 
     def _get_client(self) -> Any:
-        client = super()._get_client()  # type: ignore[misc]
+        client = super()._get_client()  # type: ignore[misc] # as above
         if isinstance(client, partial):
-            return partial(GuardedPrefixedClient, **client.keywords)
-        return GuardedClient
+            return partial(GuardedPrefixedClient, guards=self._is_ours, **client.keywords)
+        return partial(GuardedClient, guards=self._is_ours)
+
+    def _is_ours(self, list_name: bytes | str) -> bool:
+        name: str = bytes_to_str(list_name)
+        return name.rsplit(self.sep, 1)[0] in self.engine_queues
 
 
-class GuardedDelivery:
-    """Mixed into a transport: a message that kombu or Celery would fail on is dropped before they see it."""
+class ServingTransport(redis.Transport):
+    """A Redis transport that drops, of the engine's queues, what kombu or Celery would fail on."""
+
+    #: Names of the engine's queues.
+    engine_queues: frozenset[str] = frozenset()
 
     def _deliver(self, message: Any, queue: Any) -> None:
-        problem = find_envelope_problem(message)
+        problem = find_envelope_problem(message) if queue in self.engine_queues else None
         if problem is None:
-            super()._deliver(message, queue)  # type: ignore[misc]
+            super()._deliver(message, queue)
         else:
             _drop(problem, queue, message)
 
 
-class GuardedChannel(GuardedClients, redis.Channel):
-    """A Redis channel with the guard."""
+@cache
+def _serving(transport: Any, queues: frozenset[str]) -> Any:
+    """Return the transport with the engine's queues, if it is a Redis one (Sentinel's included); others as they are."""
+    if not issubclass(transport, redis.Transport):
+        return transport
+    names = {"engine_queues": queues}
+    channel = type("ServingChannel", (ServingChannel, transport.Channel), names)
+    return type(f"Serving{transport.__name__}", (ServingTransport, transport), {**names, "Channel": channel})
 
 
-class GuardedTransport(GuardedDelivery, redis.Transport):
-    """The Redis transport with the guard."""
-
-    Channel: type[redis.Channel] = GuardedChannel
-
-
-class GuardedSentinelChannel(GuardedClients, redis.SentinelChannel):
-    """A Redis Sentinel channel with the guard."""
+def serve_queues(connection: Connection, queues: Iterable[str]) -> Connection:
+    """Make a connection that is not open yet fit for consuming the engine's queues, and return it."""
+    unchecked: Any = connection
+    names, find_transport = frozenset(queues), unchecked.get_transport_cls
+    unchecked.get_transport_cls = lambda: _serving(find_transport(), names)  # also after a switch to another URL
+    return connection
 
 
-class GuardedSentinelTransport(GuardedDelivery, redis.SentinelTransport):
-    """The Redis Sentinel transport with the guard."""
-
-    Channel: type[redis.SentinelChannel] = GuardedSentinelChannel
-
-
-#: What takes the place of what; other transports are used as they are.
-REPLACEMENTS: Final[dict[type[Any], type[Any]]] = {
-    redis.Transport: GuardedTransport,
-    redis.SentinelTransport: GuardedSentinelTransport,
-    memory.Transport: MemoryTransport,
-}
-
-
-class GuardedConnection(Connection):
-    """A kombu connection that uses the replacements; its URL and options mean what they always mean."""
+class EmbeddedConnection(Connection):
+    """A connection whose ``memory://`` has priorities and wakes consumers up."""
 
     def get_transport_cls(self) -> type[Any]:
-        """Return the transport class for the URL, or what takes its place."""
+        """Return the transport class for the URL."""
         transport = super().get_transport_cls()
-        return REPLACEMENTS.get(transport, transport)
+        return MemoryTransport if transport is memory.Transport else transport
 
 
-def guard_connections(app: Celery) -> None:
-    """Make every broker connection of the app, and of no other app, a guarded one."""
-    base = symbol_by_name(app.amqp_cls or "celery.app.amqp:AMQP")
-    guarded: Any = type(
-        "GuardedAMQP", (base,), {"Connection": GuardedConnection, "BrokerConnection": GuardedConnection}
-    )
-    app.amqp_cls = guarded
-    if "amqp" in vars(app):  # somebody asked for it before the engine was installed
-        app.amqp.Connection = GuardedConnection
+def use_embedded_connections(app: Celery) -> None:
+    """Let all connections of an app that is the engine's own use its ``memory://``."""
+    app.amqp.Connection = EmbeddedConnection

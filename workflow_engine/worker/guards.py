@@ -28,6 +28,7 @@ LARGEST_HEADERS: Final = 4096
 UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: What the database's integer holds; nothing is ever dispatched that often.
 LARGEST_NUMBER: Final = 2**31 - 1
+JSON: Final = frozenset({"application/json"})
 FORBIDDEN_HEADERS: Final = ("eta", "expires", "group", "chord", "stamps", "stamped_headers", "shadow", "compression")
 CANVAS: Final = ("callbacks", "errbacks", "chain", "chord")
 
@@ -48,6 +49,7 @@ def _guard(task: Any, app: Celery, consumer: Any, find_arguments_problem: Callab
     handle = default(task, app, consumer)
 
     def handle_guarded(message: Message, body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any) -> Any:
+        message.accept = JSON  # whatever the app accepts for its own tasks
         problem = find_message_problem(message, find_arguments_problem)
         if problem is None:
             return handle(message, body, ack, reject, callbacks, **options)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from workflow_engine.worker.broker_link import BrokerLink
-from workflow_engine.worker.configuration import UNSAFE_CONTENT
+from workflow_engine.worker.configuration import find_unsafe_content
 from workflow_engine.worker.depths import count_queues
 from workflow_engine.worker.installation import get_installation
-from workflow_engine.worker.priorities import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -62,7 +61,7 @@ class CeleryProbe:
 
     def hazards(self) -> list[str]:
         """Return what is unsafe about the app's configuration and broker."""
-        return [*find_content_hazards(self._app), *find_url_hazards(self._app), *find_step_hazards(self._app)]
+        return [*find_content_hazards(self._app), *find_url_hazards(self._app)]
 
     def queues(self) -> list[str]:
         """Return every queue of the engine."""
@@ -82,7 +81,7 @@ class CeleryProbe:
 
 def find_content_hazards(app: Celery) -> list[str]:
     """Return the serializers that execute code when a message is read."""
-    unsafe = sorted(UNSAFE_CONTENT.intersection(app.conf.accept_content))
+    unsafe = find_unsafe_content(app)
     return [f"accept_content has {', '.join(unsafe)}: whoever can write to the broker runs code here"] if unsafe else []
 
 
@@ -106,9 +105,3 @@ def _is_private(host: str) -> bool:
         return ip_address(host).is_private
     except ValueError:
         return "." not in host or host.endswith((".local", ".internal", ".lan", ".svc"))
-
-
-def find_step_hazards(app: Celery) -> list[str]:
-    """Return what keeps priorities from being kept apart."""
-    steps = app.conf.broker_transport_options.get("priority_steps")
-    return [] if steps is None or list(steps) == list(range(STEPS)) else ["priority_steps is not 0 to 9"]

@@ -6,9 +6,10 @@ import json
 import os
 import socket
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from workflow_engine.worker.names import EXECUTE_STAGE
-from workflow_engine.worker.priorities import priority_step
+from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
+from workflow_engine.worker.priorities import MOST_IMPORTANT, priority_step
 
 if TYPE_CHECKING:
     from workflow_engine.store.records import Hint
@@ -23,22 +24,34 @@ def task_id(hint: Hint) -> str:
 
 def body(hint: Hint) -> str:
     """Return the body: arguments, keyword arguments, and an empty canvas."""
-    return json.dumps([[hint.stage_run_id, hint.dispatch_number], {}, NO_CANVAS], separators=(",", ":"))
+    return _body([hint.stage_run_id, hint.dispatch_number])
+
+
+def tick_body() -> str:
+    """Return the body of a tick, which has no arguments."""
+    return _body([])
+
+
+def _body(arguments: list[Any]) -> str:
+    return json.dumps([arguments, {}, NO_CANVAS], separators=(",", ":"))
 
 
 def headers(hint: Hint) -> dict[str, Any]:
     """Return the headers that Celery's worker and monitors read."""
-    identity = task_id(hint)
+    return _headers(EXECUTE_STAGE, task_id(hint), f"stage {hint.stage_id} of run {hint.run_id}")
+
+
+def _headers(task: str, identity: str, shown: str) -> dict[str, Any]:
     return {
         "lang": "py",
-        "task": EXECUTE_STAGE,
+        "task": task,
         "id": identity,
         "root_id": identity,
         "parent_id": None,
         "group": None,
         "retries": 0,
         "timelimit": [None, None],
-        "argsrepr": f"stage {hint.stage_id} of run {hint.run_id}",
+        "argsrepr": shown,
         "kwargsrepr": "",
         "origin": f"{os.getpid()}@{socket.gethostname()}",
         "ignore_result": True,
@@ -47,13 +60,22 @@ def headers(hint: Hint) -> dict[str, Any]:
 
 def publish_options(hint: Hint) -> dict[str, Any]:
     """Return how to publish the hint: to its queue by the default exchange, once, at its priority."""
+    return _options(hint.queue, priority_step(hint.priority), headers(hint))
+
+
+def tick_options(queue: str) -> dict[str, Any]:
+    """Return how to publish a tick: before everything else."""
+    return _options(queue, priority_step(MOST_IMPORTANT), _headers(SWEEP, str(uuid4()), "()"))
+
+
+def _options(queue: str, step: int, named: dict[str, Any]) -> dict[str, Any]:
     return {
         "exchange": "",
-        "routing_key": hint.queue,
-        "priority": priority_step(hint.priority),
+        "routing_key": queue,
+        "priority": step,
         "content_type": "application/json",
         "content_encoding": "utf-8",
-        "headers": headers(hint),
-        "correlation_id": task_id(hint),
+        "headers": named,
+        "correlation_id": named["id"],
         "reply_to": "",
     }

@@ -22,7 +22,36 @@ logger = logging.getLogger("workflow_engine.worker")
 
 
 class StageRequest(Request):
-    """A request of one of our tasks: when its process is lost, the stages that the process held are given back."""
+    """A request of one of our tasks: when its process is lost, the stages that the process held are given back.
+
+    What the app or the worker says for tasks in general does not reach it: time limits, accepted content, the end of
+    long tasks when the connection is lost.
+    """
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        # The pool's process would read the body as the app's accept_content says; the guard has read it already.
+        payload: Any = message.payload
+        self._body = payload
+        self._content_type = self._content_encoding = None
+
+    @property
+    def _apply_result(self) -> Any:
+        return self.__dict__.get("_apply_result")
+
+    @_apply_result.setter
+    def _apply_result(self, reference: Any) -> None:
+        """Note what the pool returned, as Celery does, and lift the time limits that the pool has for all tasks."""
+        self.__dict__["_apply_result"] = reference
+        result: Any = None if reference is None else reference()
+        if hasattr(result, "_soft_timeout"):  # a pool of processes
+            result._soft_timeout = result._timeout = 0  # noqa: SLF001 - None would mean those of the pool
+
+    def cancel(self, *arguments: Any, **options: Any) -> None:
+        """End the execution when the worker ends; a lost connection to the broker is no reason."""
+        app: Any = self.app
+        if get_installation(app).stopping.is_set():
+            super().cancel(*arguments, **options)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: FBT001, FBT002 - Celery's signature
         """Handle what Celery says about a request that did not end well."""

@@ -12,7 +12,8 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
-from workflow_engine.worker.configuration import check_configuration
+from workflow_engine.worker.brokers import serve_queues
+from workflow_engine.worker.configuration import warn_about_configuration
 from workflow_engine.worker.installation import find_installation, get_installation
 from workflow_engine.worker.priorities import STEPS, list_name
 from workflow_engine.worker.shutdown import Shutdown
@@ -20,6 +21,8 @@ from workflow_engine.worker.sweeper import build_sweeper
 
 if TYPE_CHECKING:
     from celery import Celery
+
+    from workflow_engine.worker.installation import Installation
 
 logger = logging.getLogger("workflow_engine.worker")
 
@@ -43,14 +46,22 @@ class WorkflowStep(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, *, with_sweeper: bool = False, **options: Any) -> None:
         super().__init__(worker, **options)
-        check_configuration(worker.app)
         self._installation = get_installation(worker.app)
+        self._queues = list_consumed(worker.app, self._installation)
         self._sweeper = build_sweeper(self._installation, with_sweeper=with_sweeper)
         self._shutdown = Shutdown(self._installation)
 
     def start(self, worker: Any) -> None:
-        """Check the broker's keys, then begin to sweep."""
-        check_lists(worker.app)
+        """Make the worker fit for the engine's queues if it consumes any, then begin to sweep."""
+        if self._queues:
+            warn_about_configuration(worker.app)
+            check_lists(worker.app, self._queues)
+            serve_by(worker.consumer, self._queues)
+        else:
+            logger.warning(
+                "this worker consumes none of the engine's queues (%s): it executes no stage. Leave -Q away, or name them",
+                ", ".join(self._installation.list_queues()),
+            )
         if isinstance(worker.pool, PreforkPool):
             self._installation.engines.expect_forks()
         self._shutdown.watch(worker)
@@ -67,14 +78,40 @@ class WorkflowStep(bootsteps.StartStopStep):
         self.stop(worker)
 
 
-def check_lists(app: Celery) -> None:
+def list_consumed(app: Celery, installation: Installation) -> list[str]:
+    """Return the engine's queues that a worker of the app consumes.
+
+    Workers that do not come from the command line, such as those of ``celery.contrib.testing``, are given the queues
+    here: they do not send the signal.
+    """
+    queues: Any = app.amqp.queues
+    names = installation.list_queues()
+    is_selection = queues._consume_from is not None  # noqa: SLF001 - by -Q
+    if installation.consume and not is_selection:
+        select_queues(app, [name for name in names if name not in queues])  # those that -X took away are known
+    return [name for name in names if name in queues.consume_from]
+
+
+def serve_by(consumer: Any, queues: list[str]) -> None:
+    """Make every connection that the consumer opens for reading one that serves the engine's queues."""
+
+    def connection_for_read(heartbeat: Any = None) -> Any:
+        connection = consumer.app.connection_for_read(heartbeat=heartbeat)
+        return consumer.ensure_connected(serve_queues(connection, queues))
+
+    consumer.connection_for_read = connection_for_read
+    serve_queues(consumer.conninfo, queues)  # it tells which errors are those of a lost connection
+    consumer.connection_errors = consumer.conninfo.connection_errors
+    consumer.channel_errors = consumer.conninfo.channel_errors
+
+
+def check_lists(app: Celery, queues: list[str]) -> None:
     """Refuse to start on Redis keys that are no lists: consuming them would end the worker again and again.
 
     Raises:
         ConfigurationError: A key that a queue uses holds something else.
     """
     connection: Any = app.connection_for_read()
-    queues = list(app.amqp.queues.consume_from)
     try:
         with closing(connection):
             problems = _find_foreign_keys(

@@ -1,15 +1,22 @@
-"""The two tasks: a few lines each around the engine's commands; nothing they do raises into Celery."""
+"""The two tasks: a few lines each around the engine's commands; nothing they do raises into Celery.
+
+Nothing that an app sets for its tasks in general acts on them: neither its base class nor its defaults.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
+
+from celery import Task
 
 from workflow_engine import engine as commands
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.store.database_errors import loggable
-from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
+from workflow_engine.worker.messages import tick_body, tick_options
+from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP, control_queue
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -18,8 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("workflow_engine.worker")
 
-#: Settings of our tasks only, whatever the app says for its own. Nothing of Celery's recovers anything: the database
-#: does, so a message is acknowledged late (one per slot is reserved), once, and never comes back.
+#: Nothing of Celery's recovers anything: the database does, so a message is acknowledged late, once, and never comes
+#: back.
 TASK_OPTIONS: Final[dict[str, Any]] = {
     "shared": False,
     "acks_late": True,
@@ -29,10 +36,40 @@ TASK_OPTIONS: Final[dict[str, Any]] = {
     "store_errors_even_if_ignored": False,
     "max_retries": 0,
     "serializer": "json",
-    "rate_limit": None,
     "typing": False,
     "Request": "workflow_engine.worker.requests:StageRequest",
 }
+
+
+class EngineTask(Task):  # type: ignore[type-arg] # its parameters exist for type checkers only
+    """A task that takes nothing from the configuration of its app."""
+
+    abstract = True
+    #: What Celery fills in from the app's defaults: task_time_limit, task_default_rate_limit and the like.
+    from_config: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def annotate(cls) -> None:
+        """Take nothing from ``task_annotations``."""
+
+
+class SweepTask(EngineTask):
+    """Sweeps; its messages are beat's."""
+
+    abstract = True
+    #: Where ticks go.
+    control_queue: str
+
+    def apply_async(self, *_: Any, producer: Any = None, **__: Any) -> None:  # type: ignore[override]
+        """Publish a tick, past the app's routes, serializers, defaults and ``task_always_eager``.
+
+        Beat calls this, with a producer on a connection of the app and the entry's options.
+        """
+        app: Any = self.app
+        retry = {"retry": app.conf.task_publish_retry, "retry_policy": app.conf.task_publish_retry_policy}
+        with app.producer_or_acquire(producer) as publisher:
+            publisher.publish(tick_body(), **tick_options(self.control_queue), **retry)
+
 
 #: While the database is away a slot is held this long, so that workers do not empty the queue in vain.
 DATABASE_PAUSE: Final = timedelta(seconds=1)
@@ -43,11 +80,19 @@ ERROR: Final = "error"
 def register_tasks(app: Celery, installation: Installation) -> None:
     """Register the tasks on this app alone."""
 
-    @app.task(name=EXECUTE_STAGE, Strategy="workflow_engine.worker.guards:stage_strategy", **TASK_OPTIONS)
+    @app.task(
+        name=EXECUTE_STAGE, base=EngineTask, Strategy="workflow_engine.worker.guards:stage_strategy", **TASK_OPTIONS
+    )
     def execute_stage(stage_run_id: str, dispatch_number: int) -> str:
         return perform_stage(installation, stage_run_id, dispatch_number)
 
-    @app.task(name=SWEEP, Strategy="workflow_engine.worker.guards:sweep_strategy", **TASK_OPTIONS)
+    @app.task(
+        name=SWEEP,
+        base=SweepTask,
+        Strategy="workflow_engine.worker.guards:sweep_strategy",
+        control_queue=control_queue(installation.settings.queue),
+        **TASK_OPTIONS,
+    )
     def sweep() -> str:
         return perform_sweep(installation)
 
@@ -71,6 +116,7 @@ def perform_stage(installation: Installation, stage_run_id: str, dispatch_number
         )
         engine.clock.sleep(DATABASE_PAUSE)
     except BaseException as error:  # a MemoryError that reaches Celery ends the worker's main process
+        _let_process_end(error)
         logger.exception(
             "stage run %s: the engine failed; its lease will run out", stage_run_id, exc_info=loggable(error)
         )
@@ -83,6 +129,15 @@ def perform_sweep(installation: Installation) -> str:
         with installation.engines.visit() as engine:
             report = commands.sweep(engine)
     except BaseException as error:  # as above; the next tick tries again
+        _let_process_end(error)
         logger.exception("the sweep failed; the next tick tries again", exc_info=loggable(error))
         return ERROR
     return "skipped" if report.skipped else "swept"
+
+
+def _let_process_end(error: BaseException) -> None:
+    """Let a signal end this process: the pool sees that, and what the process held is given back."""
+    signal_name = commands.find_ending_signal(error)
+    if signal_name is not None:
+        logger.warning("process %d was told to end by %s: what it executes is given back", os.getpid(), signal_name)
+        raise error

@@ -60,12 +60,15 @@ def test_a_stage_that_exhausts_memory_fails_and_its_worker_lives(world: Any) -> 
     assert worker.is_running()
 
 
-def test_a_killed_child_loses_its_stage_to_another_long_before_the_lease_ends(world: Any, gate: Any) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_child_that_is_ended_loses_its_stage_to_another_long_before_the_lease_ends(
+    world: Any, gate: Any, number: signal.Signals
+) -> None:
     worker = world.start_worker("--pool=prefork", sweep_in_workers="never")
     run_id = world.create_run("holding", **gate.order)
     world.wait_until(lambda: len(gate.pids) == 1)
 
-    os.kill(gate.pids[0], signal.SIGKILL)
+    os.kill(gate.pids[0], number)
 
     world.wait_until(lambda: len(gate.pids) == 2)  # the lease is a minute, and nobody sweeps
     gate.open()

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kombu.transport import redis
+from kombu import Connection
+from kombu.transport import memory, redis
 
-from workflow_engine.worker.brokers import GuardedChannel, GuardedQoS, GuardedSentinelChannel
+from workflow_engine.worker.brokers import GuardedQoS, serve_queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +67,22 @@ def test_a_message_of_a_live_connection_is_acknowledged(monkeypatch: pytest.Monk
     assert told == [("ack", "one"), ("reject", "two", True)]
 
 
-@pytest.mark.parametrize("channel", [GuardedChannel, GuardedSentinelChannel])
-def test_channels_keep_account_that_way(channel: Any) -> None:
-    assert channel.QoS is GuardedQoS
+@pytest.mark.parametrize(
+    ("url", "transport", "channel"),
+    [
+        ("redis://127.0.0.1:1/0", redis.Transport, redis.Channel),
+        ("sentinel://127.0.0.1:1/0", redis.SentinelTransport, redis.SentinelChannel),
+    ],
+)
+def test_channels_of_the_connection_that_is_consumed_by_keep_account_that_way(
+    url: str, transport: type[Any], channel: type[Any]
+) -> None:
+    serving: Any = serve_queues(Connection(url), ["workflow"]).get_transport_cls()
+
+    assert issubclass(serving, transport)
+    assert issubclass(serving.Channel, channel)
+    assert serving.Channel.QoS is GuardedQoS
+
+
+def test_other_transports_are_used_as_they_are() -> None:
+    assert serve_queues(Connection("memory://"), ["workflow"]).get_transport_cls() is memory.Transport

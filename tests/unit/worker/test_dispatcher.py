@@ -15,7 +15,6 @@ from celery import Celery
 from workflow_engine.settings import Settings
 from workflow_engine.store.records import Hint
 from workflow_engine.worker.app import create_app
-from workflow_engine.worker.brokers import guard_connections
 from workflow_engine.worker.dispatcher import PAUSE_SECONDS, CeleryDispatcher
 
 HINT = Hint("01890000-0000-7000-8000-000000000000", 1, "run", "extract", "dispatcher-tests", 5)
@@ -50,9 +49,7 @@ def unreachable(closed_port: int, clock: Clock) -> Iterator[CeleryDispatcher]:
 
 
 def make_memory_app() -> Celery:
-    app = create_app(Settings.load(broker_url="memory://"))
-    guard_connections(app)
-    return app
+    return create_app(Settings.load(broker_url="memory://"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from workflow_engine.worker.inspection import find_content_hazards, find_step_hazards, find_url_hazards
+from workflow_engine.worker.inspection import find_content_hazards, find_url_hazards
 
 
 def build_app(**configuration: Any) -> Celery:
@@ -56,10 +56,3 @@ def test_encryption_may_be_configured_beside_the_url() -> None:
     app = build_app(broker_url="redis://:secret@redis.example/0", broker_use_ssl={"ssl_cert_reqs": "required"})
 
     assert find_url_hazards(app) == []
-
-
-@pytest.mark.parametrize(("steps", "count"), [(None, 0), (list(range(10)), 0), ([0, 3, 6, 9], 1)])
-def test_priorities_that_share_a_list_are_a_hazard(steps: list[int] | None, count: int) -> None:
-    options = {} if steps is None else {"priority_steps": steps}
-
-    assert len(find_step_hazards(build_app(broker_transport_options=options))) == count

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import threading
 from datetime import timedelta
 from types import SimpleNamespace
@@ -136,3 +137,17 @@ def test_the_flag_of_a_worker_makes_it_sweep_every_interval_whatever_the_options
 
     assert sweeper is not None
     assert sweeper._interval == installation.settings.sweep_interval
+
+
+def test_a_signal_that_ends_a_process_of_the_pool_reaches_the_pool(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told_to_end = SystemExit(-(256 - signal.SIGTERM))
+    monkeypatch.setattr(commands, "execute_stage", raiser(told_to_end))
+    monkeypatch.setattr(commands, "sweep", raiser(told_to_end))
+
+    for perform in (lambda: perform_stage(installation, ID, 1), lambda: perform_sweep(installation)):
+        with pytest.raises(SystemExit):
+            perform()
+
+    assert caplog.text.count("was told to end by SIGTERM") == 2
