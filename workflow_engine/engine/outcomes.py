@@ -78,7 +78,12 @@ class Mismatched:
     failure: StageFailure
 
 
-Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Mismatched
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The execution was given up through no fault of its own; it does not count."""
+
+
+Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Mismatched | Released
 
 
 def decide_error(

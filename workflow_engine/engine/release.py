@@ -35,12 +35,17 @@ def _release(engine: Engine, lease: Lease) -> bool:
     def act(run: LockedRun, stage: StageRow) -> bool:
         if stage.fence != lease.fence or stage.lease_id is None:
             return False
-        if not _end_if_draining(engine, run, stage):
-            give_back(run, stage, delay_ms=0)
-            run.dispatch(stage)
+        release(engine, run, stage)
         return True
 
     return bool(with_stage_run(engine, lease.stage_run_id, act))
+
+
+def release(engine: Engine, run: LockedRun, stage: StageRow, **columns: Any) -> None:
+    """Give a leased stage run back, to be taken by anybody at once."""
+    if not _end_if_draining(engine, run, stage):
+        give_back(run, stage, delay_ms=0, **columns)
+        run.dispatch(stage)
 
 
 def _end_if_draining(engine: Engine, run: LockedRun, stage: StageRow) -> bool:
