@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("workflow_engine.bodies")
 
+#: Callers look after their loop more often than this, unless they could not. In seconds.
+LONGEST_SLICE: Final = 5.0
+#: How long the end of a loop waits for tasks that were cancelled.
+WIND_UP_SECONDS: Final = 5.0
+#: How much of the stack that blocks a loop is logged.
+MOST_FRAMES: Final = 12
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -255,7 +262,7 @@ class _Loop:
             self._asked_at = now
             self._send(self._answer)
             return 0.0
-        if now - looked_at > _LONGEST_SLICE:
+        if now - looked_at > LONGEST_SLICE:
             self._asked_at = now  # nobody looked, perhaps because the whole process stood still
             return 0.0
         return now - asked_at
@@ -270,7 +277,7 @@ class _Loop:
         """Return what the loop executes at this moment."""
         task = asyncio.current_task(self._loop)
         frame = sys._current_frames().get(self.thread.ident or 0)  # noqa: SLF001 - documented, though its name begins so
-        stack = "".join(traceback.format_stack(frame)[-_MOST_FRAMES:]) if frame else ""
+        stack = "".join(traceback.format_stack(frame)[-MOST_FRAMES:]) if frame else ""
         return _Blocker(None if task is None else self._calls_of.get(task), stack)
 
     def retire(self) -> None:
@@ -312,6 +319,7 @@ class _Loop:
 
     def _end_call(self, call: _Call) -> None:
         del self._present[call]
+        call.argument = None  # tasks that go on refer to the call
         if not call.answer.done():
             call.answer.cancel()  # its task was cancelled before its first step
         if self._is_retired and not self._present:
@@ -339,11 +347,5 @@ class _Loop:
         for task in left:
             task.cancel()
         if left:
-            await asyncio.wait(left, timeout=_WIND_UP_SECONDS)
+            await asyncio.wait(left, timeout=WIND_UP_SECONDS)
         await self._loop.shutdown_asyncgens()
-
-
-#: Callers look more often than this, unless they could not.
-_LONGEST_SLICE: Final = 5.0
-_MOST_FRAMES: Final = 12
-_WIND_UP_SECONDS: Final = 5.0
