@@ -13,6 +13,8 @@ from typing import Protocol
 #: Instants that a database row and a message can carry: years 1 to 9998, so that adding a wait never overflows.
 MAX_INSTANT = datetime(9998, 12, 31, tzinfo=UTC)
 
+_SLICE_SECONDS = 0.5
+
 
 class Clock(Protocol):
     """What the engine asks of time."""
@@ -39,8 +41,13 @@ class SystemClock:
         return time.monotonic()
 
     def sleep(self, duration: timedelta) -> None:
-        """Wait for ``duration``; an event instead of time.sleep, which a signal handler cannot disturb."""
-        threading.Event().wait(max(0.0, duration.total_seconds()))
+        """Wait for ``duration`` in slices: a time limit reaches a thread, and a body in it, only in between.
+
+        An event instead of time.sleep, which a signal handler cannot disturb.
+        """
+        end, never = time.monotonic() + duration.total_seconds(), threading.Event()
+        while (left := end - time.monotonic()) > 0:
+            never.wait(min(left, _SLICE_SECONDS))
 
 
 def to_milliseconds(duration: timedelta) -> int:

@@ -34,6 +34,11 @@ def executing(stage: ExecutedStage) -> Iterator[None]:
         _executed.reset(token)
 
 
+def executed_stage() -> ExecutedStage | None:
+    """Return which stage the current thread or task executes."""
+    return _executed.get()
+
+
 class StageLogFilter(logging.Filter):
     """Gives every log record ``run_id``, ``stage_id`` and ``attempt``; they are "-" outside a stage.
 

@@ -1,106 +1,50 @@
-"""Calling user code: in this thread, in one of its own when it has a time limit, or on the process's event loop."""
+"""Calling user code: in this thread, in one of its own when it has a time limit, or on an event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import ctypes
-import threading
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from workflow_engine.errors import StageTimeout
+from workflow_engine.engine.body_loops import BodyLoops, Patience
+from workflow_engine.engine.body_threads import BodyThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from datetime import timedelta
 
 
 class BodyRunner:
     """Runs bodies, polls and hooks; one per process.
 
-    Async bodies share one event loop thread. A sync body with a time limit runs in a thread of its own, because no
-    other means stops waiting for it: when the limit passes, ``StageTimeout`` is raised here and, as soon as it
-    executes Python code again, inside the body. A body that swallows that goes on for nobody: its lease is gone.
+    Whatever a body does when its time limit passes, ``call`` raises then, and what the body occupied is free for
+    others: its thread, or its place on the event loop, is given up and replaced where it cannot be had back. A body
+    that goes on does so without effect: its lease is gone.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+    def __init__(self, patience: Patience | None = None) -> None:
+        self._threads = BodyThreads()
+        self._loops = BodyLoops(patience or Patience())
 
     def call(self, function: Callable[..., Any], argument: Any, *, is_async: bool, timeout: timedelta | None) -> Any:
         """Call ``function(argument)`` and return its result.
 
         Raises:
             StageTimeout: It took longer than ``timeout``.
+            BodyEvictedError: Another async body blocked the event loop on which this one waited.
+            CancelledError: It raised asyncio's CancelledError, though nobody had cancelled it.
         """
-        if is_async:
-            return self._call_async(function(argument), timeout)
-        if timeout is None:
-            return function(argument)
-        return _call_in_thread(function, argument, timeout)
+        try:
+            if is_async:
+                return self._loops.call(function, argument, timeout)
+            if timeout is None:
+                return function(argument)
+            return self._threads.call(function, argument, timeout)
+        except asyncio.CancelledError as error:
+            # No Exception, so that Retry would not cover it; but a body that a library cancelled has simply failed.
+            raise CancelledError("the body was cancelled by code that it called") from error
 
     def stop(self) -> None:
-        """Stop the event loop, cancelling what still runs on it."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
-
-    def _call_async(self, body: Coroutine[Any, Any, Any], timeout: timedelta | None) -> Any:
-        future = asyncio.run_coroutine_threadsafe(body, self._running_loop())
-        try:
-            return future.result(timeout.total_seconds() if timeout else None)
-        except TimeoutError:
-            if future.done():
-                return future.result()  # the body's own TimeoutError, or it ended in the last moment
-            future.cancel()
-            raise StageTimeout(_timeout_message(timeout)) from None
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_run_loop, args=(self._loop,), name="workflow-async", daemon=True).start()
-            return self._loop
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
-
-
-def _call_in_thread(function: Callable[..., Any], argument: Any, timeout: timedelta) -> Any:
-    answer: Future[Any] = Future()
-    context = contextvars.copy_context()
-
-    def run() -> None:
-        try:
-            result = context.run(function, argument)
-        except BaseException as error:  # noqa: BLE001 - carried to the caller
-            answer.set_exception(error)
-        else:
-            answer.set_result(result)
-
-    thread = threading.Thread(target=run, name=f"{threading.current_thread().name}-body", daemon=True)
-    thread.start()
-    thread.join(timeout.total_seconds())
-    if not answer.done() and thread.is_alive():
-        _raise_in(thread, StageTimeout)
-        raise StageTimeout(_timeout_message(timeout))
-    return answer.result()
-
-
-def _raise_in(thread: threading.Thread, error: type[BaseException]) -> None:
-    if thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
-
-
-def _timeout_message(timeout: timedelta | None) -> str:
-    return f"took longer than its time limit of {timeout}"
+        """End the event loops, cancelling what still runs on them, and the threads that are idle."""
+        self._loops.stop()
+        self._threads.stop()

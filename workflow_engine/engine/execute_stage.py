@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import StageContext, Suspend
+from workflow_engine.engine.body_loops import BodyEvictedError
 from workflow_engine.engine.calls import config_of, identity_of, output_of, suspension_of
 from workflow_engine.engine.cleanup import run_cleanup
 from workflow_engine.engine.definitions import find_definition
@@ -18,6 +19,7 @@ from workflow_engine.engine.inputs import resolve_input
 from workflow_engine.engine.outcomes import (
     Completed,
     Mismatched,
+    Released,
     Skipped,
     Suspended,
     decide_error,
@@ -124,6 +126,9 @@ def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) ->
         if taken.kind is ClaimKind.POLL:
             return poll(engine, taken, stage, workflow, effects)
         return _execute(engine, taken, stage, workflow, effects)
+    except BodyEvictedError as error:
+        logger.warning("stage %s of run %s is given back: %s", taken.stage_id, taken.run_id, error)
+        return Released()
     except BaseException as error:  # noqa: BLE001 - MemoryError or SystemExit of a body must not end the worker
         let_process_end(error)
         if held.lost.is_set():

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.definition import Plan
 from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run, is_draining, settle
-from workflow_engine.engine.outcomes import Completed, Failed, Mismatched, NotReady, Retrying, Skipped, Suspended
+from workflow_engine.engine.outcomes import (
+    Completed,
+    Failed,
+    Mismatched,
+    NotReady,
+    Released,
+    Retrying,
+    Skipped,
+    Suspended,
+)
 from workflow_engine.engine.plans import new_group
-from workflow_engine.engine.release import release_mismatched
+from workflow_engine.engine.release import release_mismatched, release_stage_run
 from workflow_engine.engine.units import wake_parent, with_stage_run
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
@@ -125,7 +134,9 @@ def _write(engine: Engine, run: LockedRun, stage: StageRow, outcome: Outcome, co
         release_mismatched(engine, run, stage, outcome)
         return
     columns["mismatch_since"] = None  # this worker's definitions fit
-    if isinstance(outcome, Completed):
+    if isinstance(outcome, Released):
+        release_stage_run(engine, run, stage, **columns)
+    elif isinstance(outcome, Completed):
         complete_stage_run(run, stage, outcome.payload, **columns)
         settle(run, engine.settings)
     elif isinstance(outcome, Skipped):

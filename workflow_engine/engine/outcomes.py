@@ -101,7 +101,12 @@ class MismatchReason(StrEnum):
     RELEASE = "LaterRelease"
 
 
-Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Mismatched
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The execution was given up through no fault of its own; it does not count."""
+
+
+Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Mismatched | Released
 
 
 #: How often the attempts of a stage run may end with ``RetryAfter``.

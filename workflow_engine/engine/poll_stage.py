@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import ms_to_instant
 from workflow_engine.definition import Pending, PollContext, Suspend
+from workflow_engine.engine.body_loops import BodyEvictedError
 from workflow_engine.engine.calls import config_of, identity_of, output_of, state_of
 from workflow_engine.engine.failures import describe, let_process_end
 from workflow_engine.engine.outcomes import Completed, Failed, decide_pending, decide_poll_error
@@ -33,6 +34,8 @@ def poll(
         if claim.suspended_on == "runs":
             return _poll_runs(engine, claim, stage)
         return _answer(engine, claim, stage, _ask(engine, claim, stage, workflow, port), port)
+    except BodyEvictedError:
+        raise
     except BaseException as error:  # noqa: BLE001 - whatever the user's poll raises becomes an outcome
         let_process_end(error)
         failure = describe(error, engine.redactor)

@@ -38,11 +38,16 @@ def release(engine: Engine, lease: Lease) -> bool:
     def act(run: LockedRun, stage: StageRow) -> bool:
         if stage.fence != lease.fence or stage.lease_id is None:
             return False
-        if not _end_if_draining(engine, run, stage):
-            give_back(run, stage, delay_ms=0)
+        release_stage_run(engine, run, stage)
         return True
 
     return bool(with_stage_run(engine, lease.stage_run_id, act))
+
+
+def release_stage_run(engine: Engine, run: LockedRun, stage: StageRow, **columns: Any) -> None:
+    """Give a leased stage run of a locked run back, to be taken by anybody at once."""
+    if not _end_if_draining(engine, run, stage):
+        give_back(run, stage, delay_ms=0, **columns)
 
 
 def _end_if_draining(engine: Engine, run: LockedRun, stage: StageRow) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import WorkerLostError
@@ -14,8 +15,13 @@ from workflow_engine import engine as commands
 from workflow_engine.engine import worker_id_prefix
 from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.worker.installation import get_installation
+from workflow_engine.worker.processes import LONGEST
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import timedelta
+
+    from workflow_engine.engine import Engine
     from workflow_engine.worker.installation import Installation
 
 logger = logging.getLogger("workflow_engine.worker")
@@ -58,18 +64,37 @@ class StageRequest(Request):
         pid: Any = self.worker_pid
         app: Any = self.app
         if _is_lost_process(exc_info) and pid not in (None, os.getpid()):
-            # In a thread: this is the main process' event loop, and the database may be slow to answer.
-            threading.Thread(target=give_back, args=(get_installation(app), pid), daemon=True).start()
+            # In a thread: this is the main process' event loop, which waits for nobody.
+            threading.Thread(target=give_back, args=(get_installation(app), [pid]), daemon=True).start()
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Kill the process that executes the stage; a thread cannot be killed, its body sees ``ctx.cancelled``."""
+        with suppress(NotImplementedError):
+            super().terminate(pool, signal)
 
-def give_back(installation: Installation, pid: int) -> None:
-    """Give what the ended process of this worker held to others: reaped as a crash, or released if it was told to stop."""
+
+def give_back(installation: Installation, pids: Iterable[int], limit: timedelta = LONGEST) -> None:
+    """Give what ended processes of this worker held to others: reaped as a crash, or released if it was told to stop.
+
+    Never raises: it is an optimisation, the leases run out anyway.
+    """
     command = commands.release_worker if installation.stopping.is_set() else commands.reap_worker
+
+    def work() -> None:
+        for pid in pids:
+            _give_back(installation, command, pid)
+
     try:
-        with installation.engines.visit() as engine:
-            count = command(engine, worker_id_prefix(pid))
-    except Exception as error:  # noqa: BLE001 - an optimisation: the leases run out anyway
+        installation.engines.apart(work, limit)
+    except OSError as error:
+        logger.warning("stages of ended processes wait until their leases run out (%s)", error)
+
+
+def _give_back(installation: Installation, command: Callable[[Engine, str], int], pid: int) -> None:
+    try:
+        count = command(installation.engines.get(), worker_id_prefix(pid))
+    except Exception as error:  # noqa: BLE001 - as above
         logger.warning("process %d ended; its stages wait until their leases run out (%s)", pid, summarize_any(error))
     else:
         if count:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
@@ -22,6 +23,8 @@ logger = logging.getLogger("workflow_engine.worker")
 
 #: How often the end looks whether what it waits for has happened.
 LOOK_SECONDS = 0.1
+#: How long the main process of a pool of processes stays for the database at its very end.
+END_LIMIT = timedelta(seconds=10)
 
 
 class Shutdown:
@@ -45,8 +48,7 @@ class Shutdown:
 
     def _end(self, **_: object) -> None:
         self._stopped.set()
-        for pid in {os.getpid(), *self._list_children()}:
-            give_back(self._installation, pid)
+        give_back(self._installation, {os.getpid(), *self._list_children()}, END_LIMIT)
         self._installation.engines.close()
 
     def _limit(self) -> None:
@@ -66,11 +68,11 @@ class Shutdown:
             os.kill(pid, signal.SIGKILL)
         while _is_alive(pid) and not self._stopped.wait(LOOK_SECONDS):
             pass
-        give_back(self._installation, pid)
+        give_back(self._installation, [pid])
 
     def _end_self(self) -> None:
         """Threads cannot be ended: give back what they do, wait for the app's own tasks, and leave."""
-        give_back(self._installation, os.getpid())
+        give_back(self._installation, [os.getpid()])
         while any(not isinstance(request, StageRequest) for request in list(state.active_requests)):
             self._stopped.wait(LOOK_SECONDS)
         logging.shutdown()

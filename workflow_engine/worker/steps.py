@@ -6,6 +6,7 @@ import logging
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from billiard import get_start_method
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from kombu import Exchange, Queue
@@ -15,6 +16,7 @@ from workflow_engine.errors import ConfigurationError
 from workflow_engine.worker.brokers import serve_queues
 from workflow_engine.worker.configuration import warn_about_configuration
 from workflow_engine.worker.installation import find_installation, get_installation
+from workflow_engine.worker.pools import check_sweeper, is_green, leave_out_queues
 from workflow_engine.worker.priorities import STEPS, list_name
 from workflow_engine.worker.shutdown import Shutdown
 from workflow_engine.worker.sweeper import build_sweeper
@@ -48,11 +50,15 @@ class WorkflowStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self._installation = get_installation(worker.app)
         self._queues = list_consumed(worker.app, self._installation)
+        check_sweeper(worker, with_sweeper=with_sweeper)
+        leave_out_queues(worker, self._installation.list_queues())
         self._sweeper = build_sweeper(self._installation, with_sweeper=with_sweeper)
         self._shutdown = Shutdown(self._installation)
 
     def start(self, worker: Any) -> None:
         """Make the worker fit for the engine's queues if it consumes any, then begin to sweep."""
+        if is_green(worker.pool):
+            return  # it executes no stage, and must not wait for the database
         if self._queues:
             warn_about_configuration(worker.app)
             check_lists(worker.app, self._queues)
@@ -62,7 +68,7 @@ class WorkflowStep(bootsteps.StartStopStep):
                 "this worker consumes none of the engine's queues (%s): it executes no stage. Leave -Q away, or name them",
                 ", ".join(self._installation.list_queues()),
             )
-        if isinstance(worker.pool, PreforkPool):
+        if isinstance(worker.pool, PreforkPool) and get_start_method() == "fork":
             self._installation.engines.expect_forks()
         self._shutdown.watch(worker)
         if self._sweeper is not None:

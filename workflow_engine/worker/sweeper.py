@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workflow_engine.worker.tasks import perform_sweep
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from workflow_engine.worker.installation import Installation
 
 logger = logging.getLogger("workflow_engine.worker")
+
+STOP_SECONDS: Final = 3.0
 
 
 class Sweeper:
@@ -37,10 +39,10 @@ class Sweeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the tick it is in."""
+        """End the thread after the tick it is in; nobody stays for one that waits for the database."""
         self._stopped.set()
         if self._thread is not None:
-            self._thread.join(timeout=10)
+            self._thread.join(timeout=STOP_SECONDS)
             self._thread = None
 
     def _run(self) -> None:
@@ -57,4 +59,11 @@ def build_sweeper(installation: Installation, *, with_sweeper: bool = False) -> 
     intervals = 1 if with_sweeper else {"always": 1, "fallback": 3, "never": 0}[installation.options.sweep_in_workers]
     if not intervals:
         return None
-    return Sweeper(lambda: perform_sweep(installation), installation.settings.sweep_interval * intervals)
+    return Sweeper(lambda: _sweep(installation), installation.settings.sweep_interval * intervals)
+
+
+def _sweep(installation: Installation) -> None:
+    try:
+        installation.engines.apart(lambda: perform_sweep(installation))
+    except OSError as error:
+        logger.warning("this tick does not sweep: %s", error)

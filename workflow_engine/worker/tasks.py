@@ -126,8 +126,7 @@ def perform_stage(installation: Installation, stage_run_id: str, dispatch_number
 def perform_sweep(installation: Installation) -> str:
     """Sweep once and return one word about it."""
     try:
-        with installation.engines.visit() as engine:
-            report = commands.sweep(engine)
+        report = commands.sweep(installation.engines.get())
     except BaseException as error:  # as above; the next tick tries again
         _let_process_end(error)
         logger.exception("the sweep failed; the next tick tries again", exc_info=loggable(error))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from workflow_engine.definition import (
     GroupOutput,
     Pending,
     PollContext,
+    Retry,
     StageContext,
     Suspend,
     WorkflowBuilder,
@@ -96,6 +99,50 @@ def add(ctx: StageContext[GroupOutput]) -> int:
     return ctx.require(plus_one) + ctx.require(plus_two)
 
 
+@stage(timeout=timedelta(seconds=1), retry=Retry(max_attempts=1))
+def never_return(ctx: StageContext[Order]) -> Order:
+    _note(ctx.input.journal)
+    threading.Event().wait()
+    return ctx.input
+
+
+@stage(timeout=timedelta(seconds=1), retry=Retry(max_attempts=1))
+async def block_the_loop(ctx: StageContext[Order]) -> Order:
+    _note(ctx.input.journal)
+    threading.Event().wait()
+    return ctx.input
+
+
+@stage(timeout=timedelta(seconds=1), retry=Retry(max_attempts=1))
+async def leave_a_thread(ctx: StageContext[Order]) -> Order:
+    _note(ctx.input.journal)
+    await asyncio.to_thread(threading.Event().wait)
+    return ctx.input
+
+
+@stage(timeout=timedelta(minutes=1))
+async def await_something(ctx: StageContext[Order]) -> Order:
+    _note(ctx.input.journal)
+    await asyncio.sleep(0.01)
+    return ctx.input
+
+
+def collect_order(ctx: PollContext[Order]) -> Order | Pending:
+    return ctx.state if ctx.polls else Pending()
+
+
+@stage(poll=collect_order)
+def wait_outside(ctx: StageContext[Order]) -> Suspend[Order]:
+    _note(ctx.input.journal)
+    return Suspend(ctx.input, poll_interval=timedelta(milliseconds=100))
+
+
+@stage
+def note(ctx: StageContext[Order]) -> Order:
+    _note(ctx.input.journal)
+    return ctx.input
+
+
 arithmetic = WorkflowBuilder("arithmetic", input=Order).pipe(double).pipe(hand_in).build()
 holding = WorkflowBuilder("holding", input=Order).pipe(hold).build()
 exhausting = WorkflowBuilder("exhausting", input=Order).pipe(exhaust_memory).build()
@@ -103,4 +150,10 @@ printing = WorkflowBuilder("printing", input=Order).pipe(use_printer).build()
 ordering = WorkflowBuilder("ordering", input=Order).pipe(order_elsewhere).build()
 spreading = WorkflowBuilder("spreading", input=Order).pipe(double).parallel(plus_one, plus_two).pipe(add).build()
 
-workflows = [arithmetic, holding, exhausting, printing, ordering, spreading]
+#: By what they end with: every pool executes each of them once.
+completing = [WorkflowBuilder(one.id, input=Order).pipe(one).build() for one in (note, await_something, wait_outside)]
+overrunning = [
+    WorkflowBuilder(one.id, input=Order).pipe(one).build() for one in (never_return, block_the_loop, leave_a_thread)
+]
+
+workflows = [arithmetic, holding, exhausting, printing, ordering, spreading, *completing, *overrunning]

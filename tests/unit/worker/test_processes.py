@@ -1,10 +1,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from workflow_engine.worker.processes import EngineHolder
+
+#: Python 3.12 and later; forking beside threads is what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 class FakeEngine:
@@ -60,52 +69,128 @@ def test_a_lock_that_a_thread_of_the_parent_held_does_not_hold_up_the_child() ->
     assert fine
 
 
-def test_a_process_that_forks_keeps_no_engine() -> None:
+def pids_where(holder: EngineHolder, path: Path) -> list[int]:
+    """Process ids in which the holder has work done."""
+    holder.apart(lambda: path.write_text(f"{os.getpid()} {os.getppid()}"))
+    return [int(word) for word in path.read_text().split()]
+
+
+def test_a_process_that_forks_has_its_work_done_by_a_child_and_builds_no_engine(tmp_path: Path) -> None:
+    built, closed = tmp_path / "built", tmp_path / "closed"
+
+    class Engine(FakeEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            built.write_text(str(os.getpid()))
+
+        def close(self) -> None:
+            closed.write_text(str(os.getpid()))
+
+    build: Any = Engine
+    holder = EngineHolder(build)
+    holder.expect_forks()
+    holder.apart(holder.get)
+
+    assert built.read_text() == closed.read_text() != str(os.getpid())
+
+
+def test_other_processes_do_their_work_themselves(tmp_path: Path) -> None:
+    holder = make_holder()
+
+    assert pids_where(holder, tmp_path / "pids") == [os.getpid(), os.getppid()]
+
+
+def test_a_forked_process_of_one_that_forks_does_its_work_itself(tmp_path: Path) -> None:
     holder = make_holder()
     holder.expect_forks()
 
-    with holder.visit() as first:
-        pass
-    with holder.visit() as second:
-        open_while_lent = not second.closed  # type: ignore[attr-defined]
+    def check() -> bool:
+        return pids_where(holder, tmp_path / "pids")[0] == os.getpid()
 
-    assert first is not second
-    assert first.closed  # type: ignore[attr-defined]
-    assert open_while_lent
+    assert in_child(check)
+    assert pids_where(holder, tmp_path / "pids")[1] == os.getpid()
 
 
-def test_other_processes_lend_the_engine_that_they_have() -> None:
-    holder = make_holder()
-
-    with holder.visit() as lent:
-        assert lent is holder.get()
-
-    assert not lent.closed  # type: ignore[attr-defined]
-
-
-def test_no_fork_happens_while_an_engine_is_lent_in_a_process_that_forks() -> None:
+def test_a_fork_waits_for_no_work_that_is_done_apart() -> None:
     holder = make_holder()
     holder.expect_forks()
-    lent, give_back = threading.Event(), threading.Event()
+    begun, go_on = os.pipe(), os.pipe()
 
-    def visit() -> None:
-        with holder.visit():
-            lent.set()
-            give_back.wait(10)
+    def work() -> None:
+        os.write(begun[1], b"x")
+        os.read(go_on[0], 1)
 
-    visitor = threading.Thread(target=visit)
-    visitor.start()
-    lent.wait(10)
-    forker = threading.Thread(target=in_child, args=(lambda: True,))
-    forker.start()
-    forker.join(0.2)
-    held_back = forker.is_alive()
-    give_back.set()
-    forker.join(10)
-    visitor.join(10)
+    worker = threading.Thread(target=holder.apart, args=(work,))
+    worker.start()
+    os.read(begun[0], 1)
 
-    assert held_back
-    assert not forker.is_alive()
+    assert in_child(lambda: holder.get() is not None)
+    assert worker.is_alive()
+    os.write(go_on[1], b"x")
+    worker.join(60)
+    assert not worker.is_alive()
+
+
+def test_work_that_hangs_is_ended(caplog: pytest.LogCaptureFixture) -> None:
+    holder = make_holder()
+    holder.expect_forks()
+
+    holder.apart(threading.Event().wait, limit=timedelta(milliseconds=100))
+
+    assert "hangs for 0:00:00.1" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_an_error_of_the_work_stays_in_the_child(error: type[BaseException]) -> None:
+    holder = make_holder()
+    holder.expect_forks()
+
+    def work() -> None:
+        raise error
+
+    holder.apart(work)
+
+
+def test_the_child_ends_by_a_signal_that_would_stop_the_worker() -> None:
+    holder = make_holder()
+    holder.expect_forks()
+    stopped: list[int] = []
+    usual = signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(60)
+
+    started = time.monotonic()
+    holder.apart(work)
+    signal.signal(signal.SIGTERM, usual)
+
+    assert time.monotonic() - started < 50
+    assert stopped == []
+
+
+def test_signals_reach_the_parent_as_before() -> None:
+    holder = make_holder()
+    holder.expect_forks()
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    holder.apart(lambda: None)
+
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == masked
+
+
+def test_a_child_that_something_else_has_waited_for_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = make_holder()
+    holder.expect_forks()
+    wait = os.waitpid
+
+    def wait_twice(pid: int, _: int) -> tuple[int, int]:
+        wait(pid, 0)
+        return wait(pid, 0)
+
+    monkeypatch.setattr(os, "waitpid", wait_twice)
+
+    holder.apart(lambda: None)
 
 
 def test_closing_closes_the_engine_and_the_next_use_builds_another() -> None:

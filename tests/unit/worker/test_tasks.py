@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from datetime import timedelta
@@ -90,11 +91,45 @@ def test_a_process_that_was_lost_is_reaped_and_one_that_was_told_to_stop_is_rele
     monkeypatch.setattr(commands, "reap_worker", lambda _, prefix: calls.append(("reap", prefix)) or 0)
     monkeypatch.setattr(commands, "release_worker", lambda _, prefix: calls.append(("release", prefix)) or 0)
 
-    give_back(installation, 17)
+    give_back(installation, [17, 18])
     installation.stopping.set()
-    give_back(installation, 17)
+    give_back(installation, [17])
 
-    assert calls == [("reap", worker_id_prefix(17)), ("release", worker_id_prefix(17))]
+    assert calls == [
+        ("reap", worker_id_prefix(17)),
+        ("reap", worker_id_prefix(18)),
+        ("release", worker_id_prefix(17)),
+    ]
+
+
+def test_giving_back_goes_on_after_a_failure_and_never_raises(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def fail(_: object, prefix: str) -> int:
+        calls.append(prefix)
+        raise DatabaseUnavailableError("gone")
+
+    monkeypatch.setattr(commands, "reap_worker", fail)
+
+    give_back(installation, [17, 18])
+
+    assert calls == [worker_id_prefix(17), worker_id_prefix(18)]
+
+
+def test_a_process_that_cannot_fork_goes_on_without_the_sweep_and_without_giving_back(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    installation.engines.expect_forks()
+    monkeypatch.setattr(os, "fork", raiser(BlockingIOError("no more processes")))
+    sweeper = build_sweeper(installation)
+    assert sweeper is not None
+
+    sweeper._tick()
+    give_back(installation, [17])
+
+    assert [record.getMessage().count("no more processes") for record in caplog.records] == [1, 1]
 
 
 def test_the_prefix_of_one_process_is_not_that_of_another_whose_number_begins_alike() -> None:
