@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import instant_to_ms, to_milliseconds
 from workflow_engine.definition.checks import check_duration
+from workflow_engine.definition.unset import MARK
 from workflow_engine.engine.plans import new_group
 from workflow_engine.errors import IdempotencyConflictError, InvalidDataError, InvalidPriorityError
 from workflow_engine.events import EventType
@@ -108,7 +109,7 @@ def _columns(
     settings = engine.settings
     what = f'input of workflow "{workflow.id}"'
     value = {} if request.input is None and not _accepts_none(workflow) else request.input
-    _, input_text = workflow.input.accept(value, what=what, max_bytes=settings.max_payload_bytes)
+    input_text = workflow.input.store(value, what=what, max_bytes=settings.max_payload_bytes)
     config = encode_json(
         workflow.resolve_config(request.config),
         what=f'config of workflow "{workflow.id}"',
@@ -129,7 +130,8 @@ def _columns(
         "config": config,
         "metadata": _metadata_text(request.metadata, settings.max_metadata_bytes),
         "idempotency_key": _key(request.idempotency_key),
-        "request_fingerprint": _fingerprint(workflow.id, input_text, config),
+        # As earlier releases wrote the input: without saying which fields were set.
+        "request_fingerprint": _fingerprint(workflow.id, input_text.replace(MARK, ""), config),
         "deadline_at": None if isinstance(deadline, timedelta) else _instant(deadline, "deadline"),
         "parent_run_id": request.parent_run_id,
         "parent_stage_run_id": request.parent_stage_run_id,
