@@ -47,30 +47,39 @@ def find_unserializable(value: object) -> Unstorable | None:
     return next(_search(value, "", ()), None)
 
 
-def take_apart(value: Any) -> Any:
+def take_apart(value: Any, *, all_fields: bool = True) -> Any:
     """Return ``value`` with models and dataclasses as mappings of their fields, whatever their serializers say.
 
-    Fields that were left to a default are absent.
+    Args:
+        value: Any value.
+        all_fields: False leaves out what models left to their defaults, which Pydantic does not validate.
     """
     if isinstance(value, RootModel):
-        return take_apart(value.root)
-    if isinstance(value, BaseModel):
-        fields = {name: item for name, item in vars(value).items() if not _is_left_to_default(value, name, item)}
-        return {name: take_apart(item) for name, item in {**fields, **(value.__pydantic_extra__ or {})}.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if field.init and hasattr(value, field.name)]
-        return {name: take_apart(getattr(value, name)) for name in names}
+        return take_apart(value.root, all_fields=all_fields)
+    if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        fields = list_fields(value, all_fields=all_fields)
+        return {name: take_apart(item, all_fields=all_fields) for name, item in fields.items()}
     if isinstance(value, Mapping):
-        return {key: take_apart(item) for key, item in value.items()}
+        return {key: take_apart(item, all_fields=all_fields) for key, item in value.items()}
     if type(value) in {list, tuple, deque}:
-        return type(value)(take_apart(item) for item in value)
+        return type(value)(take_apart(item, all_fields=all_fields) for item in value)
     return value
 
 
+def list_fields(value: Any, *, all_fields: bool = True) -> dict[str, Any]:
+    """Return the fields of a model or dataclass that its validator takes, as they are."""
+    if not isinstance(value, BaseModel):
+        names = [field.name for field in dataclasses.fields(value) if field.init and hasattr(value, field.name)]
+        return {name: getattr(value, name) for name in names}
+    fields = type(value).model_fields
+    kept = {name: item for name, item in vars(value).items() if name in fields}
+    if not all_fields:
+        kept = {name: item for name, item in kept.items() if not _is_left_to_default(value, name, item)}
+    return {**kept, **(value.__pydantic_extra__ or {})}
+
+
 def _is_left_to_default(model: BaseModel, name: str, item: object) -> bool:
-    field = type(model).model_fields.get(name)
-    if field is None:
-        return True  # a cached property, which is no field
+    field = type(model).model_fields[name]
     return name not in model.model_fields_set and not field.is_required() and _equal(item, field.default)
 
 

@@ -10,6 +10,7 @@ lost (see ``traits``) is not compared: Pydantic checks each value's type while i
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -32,7 +33,7 @@ from workflow_engine.payload import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 
@@ -147,6 +148,22 @@ class Schema(Generic[T]):
         except (PydanticInvalidForJsonSchema, PydanticUserError):
             return {}
 
+    def to_plain(self, value: T, *, what: str) -> Any:
+        """Return a parsed value as plain JSON that ``parse_fields`` takes.
+
+        A field that was left to a default which does not fit its own type (``count: int = None``) is absent.
+
+        Raises:
+            InvalidDataError, PayloadError: As ``encode`` does.
+        """
+        plain = decode_json(self.encode(value, what=what))
+        try:
+            self._adapter.validate_python(plain, by_name=True, by_alias=False)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_input=False):
+                _remove(plain, detail["loc"])
+        return plain
+
     def _validate(self, value: object, what: str) -> T:
         try:
             return self._adapter.validate_python(value)
@@ -155,10 +172,17 @@ class Schema(Generic[T]):
 
     def _revalidate(self, value: T, what: str) -> T:
         """Validate the parts of a value again; its serializers are asked only where validators want what they write."""
-        try:
-            return self._adapter.validate_python(take_apart(value), by_name=True, by_alias=False)
-        except (ValidationError, RecursionError):
-            return self.parse_fields(_attempt(self._dump, value, what), what=what)
+        for all_fields in (True, False):
+            try:
+                parts = take_apart(value, all_fields=all_fields)
+                return self._adapter.validate_python(parts, by_name=True, by_alias=False)
+            except (ValidationError, RecursionError):
+                continue
+        again = self.parse_fields(_attempt(self._dump, value, what), what=what)
+        loss = find_loss(value, again)
+        if loss is not None:
+            raise refusal(what, loss)
+        return again
 
     def _seal(self, value: T, what: str, max_bytes: int | None) -> tuple[T, str]:
         """Encode ``value`` and read it back."""
@@ -185,7 +209,7 @@ class Schema(Generic[T]):
 
     def _seal_carefully(self, value: T, what: str) -> tuple[T, str]:
         parsed = self._revalidate(value, what)
-        text = _attempt(self._write, parsed, what)
+        text = self._mark(_attempt(self._write, parsed, what), value)
         if is_too_deep(text):
             raise refusal(what, find_unserializable(parsed) or Unstorable("", f"nested deeper than {MAX_DEPTH} levels"))
         try:
@@ -199,13 +223,12 @@ class Schema(Generic[T]):
 
     def _write(self, value: T) -> str:
         try:
-            text = self._write_plainly(value)
+            return self._write_plainly(value)
         except PydanticSerializationError:
             # pydantic-core refuses lone surrogates, the standard library does not.
-            text = dump_escaped(
+            return dump_escaped(
                 self._adapter.dump_python(value, mode="json", round_trip=True, by_alias=False, warnings=False)
             )
-        return self._mark(text, value)
 
     def _write_plainly(self, value: T, *, check_types: bool = False, exclude_unset: bool = False) -> str:
         written = self._adapter.dump_json(
@@ -222,12 +245,11 @@ class Schema(Generic[T]):
         """Keep which fields were set, where the type can tell."""
         if not self._traits.has_defaults:
             return text
+        with suppress(Exception):  # serializers of users: the closer look reports them
+            if len(self._write_plainly(value, exclude_unset=True)) == len(text):
+                return text
         try:
-            has_unset = len(self._write_plainly(value, exclude_unset=True)) != len(text)
-        except PydanticSerializationError:
-            has_unset = True
-        try:
-            return mark_unset(text, value) if has_unset else text
+            return mark_unset(text, value)
         except PayloadError:
             return text  # numbers that cannot be read back; reading says so
 
@@ -266,6 +288,18 @@ def _build_adapter(tp: Any, name: str) -> TypeAdapter[Any]:
     except (PydanticUserError, TypeError) as error:
         first_line = str(error).splitlines()[0]
         raise DefinitionError(f"{name} cannot be used as a schema: {first_line}") from error
+
+
+def _remove(plain: Any, location: Sequence[int | str]) -> None:
+    """Remove the field that a validation error is about."""
+    *outer, name = location
+    for part in outer:
+        if isinstance(plain, list) and isinstance(part, int):
+            plain = plain[part]
+        elif isinstance(plain, dict):
+            plain = plain.get(part, plain)  # some parts name no key but a member of a union
+    if isinstance(plain, dict):
+        plain.pop(name, None)
 
 
 def _describe_unreadable(error: ValidationError | PayloadError) -> Unstorable:

@@ -33,7 +33,7 @@ def identity_of(claim: Claim) -> StageIdentity:
 
 def config_of(config: str, stage: Stage[Any, Any]) -> Any:
     """Return the stage's part of the run's resolved config, parsed; raises InvalidDataError."""
-    return stage.config.parse(decode_json(config).get(stage.id, {}), what=f'config of stage "{stage.id}"')
+    return stage.config.parse_fields(decode_json(config).get(stage.id, {}), what=f'config of stage "{stage.id}"')
 
 
 def output_of(engine: Engine, stage: Stage[Any, Any], value: Any) -> str:

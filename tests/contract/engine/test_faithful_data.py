@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, field_serializer
+from pydantic import BaseModel, Field, field_serializer
 
 from workflow_engine.definition import StageContext, WorkflowBuilder, stage
 from workflow_engine.lifecycle import RunStatus
@@ -65,7 +65,31 @@ def test_an_output_that_its_serializer_would_change_fails_the_stage(start: Start
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
 
-    error = run.snapshot().error
+    error = run.snapshot().error_message
     assert run.status is RunStatus.FAILED
-    assert error is not None
-    assert error.message == 'Cannot store output of stage "measure": seconds: the float comes back changed'
+
+    assert error == 'Cannot store output of stage "measure": seconds: the float comes back changed'
+
+
+class Aliased(BaseModel):
+    limit: int = 1
+    most: int = Field(default=5, alias="mostItems")
+    both: int = Field(default_factory=lambda data: data["limit"] + data["most"])
+
+
+def test_a_stage_sees_the_config_that_the_caller_gave_by_name_or_by_alias(start: Start) -> None:
+    @stage
+    def read(ctx: StageContext[int, Aliased]) -> list[int]:
+        return [ctx.config.limit, ctx.config.most, ctx.config.both]
+
+    workflow = WorkflowBuilder("reading", input=int).pipe(read).build()
+    tester = start(workflow)
+
+    by_alias = tester.create_run(workflow, 1, config={"read": {"mostItems": 7}})
+    by_name = tester.create_run(workflow, 1, config={"read": {"most": 7}})
+    tester.run_until_idle()
+    fork = tester.fork(by_alias.id, from_stage="read", config={"read": {"limit": 2, "mostItems": 9}})
+    tester.run_until_idle()
+
+    assert by_alias.output() == by_name.output() == [1, 7, 8]
+    assert fork.output() == [2, 9, 8]
