@@ -13,6 +13,7 @@ from workflow_engine.control import RunControl, RunHandle
 from workflow_engine.definition import as_registry
 from workflow_engine.engine import CreateRun, Engine
 from workflow_engine.errors import ConfigurationError
+from workflow_engine.redact import Redactor
 from workflow_engine.settings import Settings
 from workflow_engine.store import schema
 from workflow_engine.store.database import Database
@@ -78,7 +79,7 @@ class WorkflowRuntime(RunControl):
         self.settings = _settings(settings, overrides)
         self.clock = clock or SystemClock()
         database = Database(self.settings.database_url, pool_size=self.settings.pool_size, clock=self.clock)
-        super().__init__(database, as_registry(workflows))
+        super().__init__(database, as_registry(workflows), Redactor(self.settings.redact_keys))
         self._dispatcher = dispatcher
         self._own_dispatcher: CeleryDispatcher | None = None
         self._app: Celery | None = None

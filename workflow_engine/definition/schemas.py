@@ -18,7 +18,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError
 
 from workflow_engine.definition.losses import find_loss, find_unserializable, take_apart
-from workflow_engine.definition.problems import format_location, list_problems
+from workflow_engine.definition.problems import format_location, hide_secrets, list_problems
 from workflow_engine.definition.traits import read_traits
 from workflow_engine.definition.unset import MARK, drop_unset, mark_unset, restore_unset
 from workflow_engine.errors import DefinitionError, InvalidDataError, PayloadError
@@ -102,7 +102,7 @@ class Schema(Generic[T]):
         try:
             return self._adapter.validate_python(fields, by_name=True, by_alias=False)
         except ValidationError as error:
-            raise InvalidDataError(what, list_problems(error)) from None
+            raise InvalidDataError(what, list_problems(error, fields)) from None
 
     def encode(self, value: T, *, what: str, max_bytes: int | None = None) -> str:
         """Return the JSON text of a parsed value.
@@ -131,7 +131,7 @@ class Schema(Generic[T]):
         try:
             value = self._read(text)
         except ValidationError as error:
-            raise InvalidDataError(what, list_problems(error)) from None
+            raise InvalidDataError(what, list_problems(error, decode_json(text))) from None
         restore_unset(text, value)
         return value
 
@@ -168,7 +168,7 @@ class Schema(Generic[T]):
         try:
             return self._adapter.validate_python(value)
         except ValidationError as error:
-            raise InvalidDataError(what, list_problems(error)) from None
+            raise InvalidDataError(what, list_problems(error, value)) from None
 
     def _revalidate(self, value: T, what: str) -> T:
         """Validate the parts of a value again; its serializers are asked only where validators want what they write."""
@@ -315,4 +315,4 @@ def _attempt(dump: Callable[[T], Any], value: T, what: str) -> Any:
         return dump(value)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         reason = str(error).removeprefix("Error serializing to JSON: ").removeprefix("ValueError: ")
-        raise refusal(what, find_unserializable(value) or Unstorable("", reason)) from None
+        raise refusal(what, find_unserializable(value) or Unstorable("", hide_secrets(reason, value))) from None

@@ -11,9 +11,10 @@ from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import CancelContext
 from workflow_engine.engine.calls import config_of, identity_of
 from workflow_engine.engine.effects import Effects
+from workflow_engine.engine.failures import describe
 from workflow_engine.engine.leases import HeldLease
+from workflow_engine.redact import redacting
 from workflow_engine.store.cleanups import claim_cleanup, close_cleanup
-from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.reports import write_log_lines
 
 if TYPE_CHECKING:
@@ -59,9 +60,14 @@ def _clean_up(engine: Engine, claim: Claim, attempts: int) -> timedelta | None:
             return _BACKOFF  # another worker may have it
         if stage.on_cancel is None:
             return None
-        _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + attempts - 1))
-    except BaseException as error:  # noqa: BLE001 - whatever the hook raises, the worker goes on
-        logger.warning("on_cancel of stage %s of run %s failed: %s", claim.stage_id, claim.run_id, summarize_any(error))
+        with redacting(engine.redactor):
+            _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + attempts - 1))
+    except BaseException as error:
+        failure = describe(error, engine.redactor)
+        logger.warning(
+            *("on_cancel of stage %s of run %s failed: %s", claim.stage_id, claim.run_id, failure.headline),
+            exc_info=failure.exc_info,
+        )
         return _BACKOFF * attempts
     return None
 

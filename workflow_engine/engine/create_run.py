@@ -16,7 +16,7 @@ from workflow_engine.errors import IdempotencyConflictError, InvalidDataError, I
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.payload import encode_json
-from workflow_engine.redact import clean_text
+from workflow_engine.redact import clean_text, redacting
 from workflow_engine.store.moves import LockedRun
 from workflow_engine.store.runs import find_by_idempotency_key, insert_metadata
 
@@ -71,7 +71,8 @@ def create_run(engine: Engine, request: CreateRun) -> CreatedRun:
         IdempotencyConflictError: The key stands for a run of another workflow, input or config.
     """
     workflow = _workflow_of(engine, request)
-    values, deadline = _columns(engine, workflow, request)
+    with redacting(engine.redactor):
+        values, deadline = _columns(engine, workflow, request)
     searchable = _searchable(request.metadata)
     start_after = _instant(request.start_after, "start_after")
 

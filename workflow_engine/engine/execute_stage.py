@@ -16,7 +16,9 @@ from workflow_engine.engine.failures import describe
 from workflow_engine.engine.inputs import resolve_input
 from workflow_engine.engine.outcomes import (
     Completed,
+    Failed,
     Mismatched,
+    Retrying,
     Skipped,
     decide_error,
 )
@@ -24,8 +26,8 @@ from workflow_engine.engine.poll_stage import poll
 from workflow_engine.engine.record_outcome import record_outcome
 from workflow_engine.errors import DefinitionError, ErrorCode
 from workflow_engine.log_context import ExecutedStage, executing
+from workflow_engine.redact import redacting
 from workflow_engine.store.claims import claim
-from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.records import ClaimKind, ClaimRequest
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from workflow_engine.engine.core import Engine
     from workflow_engine.engine.leases import HeldLease
     from workflow_engine.engine.outcomes import Outcome
-    from workflow_engine.store.records import Claim
+    from workflow_engine.store.records import Claim, Report, StageFailure
 
 logger = logging.getLogger("workflow_engine.engine")
 
@@ -47,6 +49,8 @@ class Performed:
 
     #: ``ignored``, ``discarded``, ``cleaned up``, or the outcome: completed, skipped, suspended, notready, retrying, …
     result: str
+    #: What went wrong, on one line, redacted: ``ValueError: no such page``.
+    problem: str | None = None
     run_id: str | None = None
     stage_id: str | None = None
     attempt: int | None = None
@@ -75,13 +79,33 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
     if taken is None:
         return Performed("cleaned up" if run_cleanup(engine, stage_run_id) else IGNORED)
     stage = ExecutedStage(taken.run_id, taken.stage_id, taken.attempt)
-    with executing(stage), engine.keeper.hold(taken.lease, started) as held:
+    with executing(stage), redacting(engine.redactor), engine.keeper.hold(taken.lease, started) as held:
         effects = Effects(engine, taken, held)
         outcome = _perform(engine, taken, effects, held)
-        outcome, accepted = record_outcome(engine, taken, outcome, effects.take_report())
+        outcome, accepted = record_outcome(engine, taken, outcome, _report(effects, outcome, taken))
+        return _tell(outcome, taken, accepted=accepted)
+
+
+def _report(effects: Effects, outcome: Outcome, taken: Claim) -> Report:
+    """Return what the attempt leaves; the last line of the log of one that failed says how."""
+    if isinstance(outcome, Failed | Retrying):
+        what = f"attempt {taken.attempt}" if taken.kind is ClaimKind.EXECUTE else f"poll {taken.polls}"
+        return effects.take_report(outcome.failure, title=f"{what} failed")
+    return effects.take_report()
+
+
+def _tell(outcome: Outcome, taken: Claim, *, accepted: bool) -> Performed:
+    """Log what came of the claim: failures at ERROR, what is tried again or discarded at WARNING."""
     result = type(outcome).__name__.lower() if accepted else DISCARDED
-    logger.info("stage %s of run %s: %s (attempt %d)", taken.stage_id, taken.run_id, result, taken.attempt)
-    return Performed(result, taken.run_id, taken.stage_id, taken.attempt)
+    where = (taken.stage_id, taken.run_id, result, taken.attempt)
+    failure: StageFailure | None = getattr(outcome, "failure", None)
+    if failure is None:
+        logger.info("stage %s of run %s: %s (attempt %d)", *where)
+        return Performed(result, None, taken.run_id, taken.stage_id, taken.attempt)
+    level = logging.ERROR if accepted and isinstance(outcome, Failed) else logging.WARNING
+    message = "stage %s of run %s: %s (attempt %d): %s"
+    logger.log(level, message, *where, failure.headline, exc_info=failure.exc_info)
+    return Performed(result, failure.headline, taken.run_id, taken.stage_id, taken.attempt)
 
 
 def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) -> Outcome:
@@ -98,12 +122,7 @@ def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) ->
         return _execute(engine, taken, stage, workflow, effects)
     except BaseException as error:  # noqa: BLE001 - MemoryError or SystemExit of a body must not end the worker
         if held.lost.is_set():
-            logger.info(
-                "stage %s of run %s stopped after its lease was lost: %s",
-                taken.stage_id,
-                taken.run_id,
-                summarize_any(error),
-            )
+            logger.info("stage %s of run %s stopped after its lease was lost", taken.stage_id, taken.run_id)
         return decide_error(error, describe(error, engine.redactor), stage.retry, taken, engine.random)
 
 

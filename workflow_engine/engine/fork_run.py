@@ -12,6 +12,7 @@ from workflow_engine.errors import RunNotFoundError
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.payload import decode_json, encode_json
+from workflow_engine.redact import redacting
 from workflow_engine.store.forks import copy_columns, copy_metadata, stage_runs_to_share
 from workflow_engine.store.moves import LockedRun
 
@@ -49,7 +50,8 @@ def fork_run(
         plan = workflow.plan()
         live = source.live_stage_runs()
         group = group_to_rerun(workflow, plan, live, from_stage)
-        merged = workflow.resolve_config(_merge(decode_json(source.row["config"]), config or {}))
+        with redacting(engine.redactor):
+            merged = workflow.resolve_config(_merge(decode_json(source.row["config"]), config or {}))
         values = {
             **copy_columns(source.row),
             "id": fork_id,

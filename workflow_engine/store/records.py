@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
     from workflow_engine.errors import ErrorCode
     from workflow_engine.lifecycle import RunStatus, StageStatus
+
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 
 class ClaimKind(StrEnum):
@@ -58,6 +61,19 @@ class StageFailure:
     type: str
     message: str
     traceback: str = ""
+    #: The exception for the log of the process, or a stand-in where its own text would show a secret. Not recorded.
+    exception: BaseException | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def headline(self) -> str:
+        """Type and message on one line."""
+        return " ".join(f"{self.type}: {self.message}".split())
+
+    @property
+    def exc_info(self) -> ExcInfo | None:
+        """What ``logging`` takes to show the exception and its traceback."""
+        error = self.exception
+        return None if error is None or error.__traceback__ is None else (type(error), error, error.__traceback__)
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workflow_engine import engine as commands
 from workflow_engine.errors import DatabaseUnavailableError
+from workflow_engine.redact import clean_text
 from workflow_engine.store.database_errors import loggable
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
 
@@ -38,6 +39,8 @@ TASK_OPTIONS: Final[dict[str, Any]] = {
 DATABASE_PAUSE: Final = timedelta(seconds=1)
 
 ERROR: Final = "error"
+#: Celery logs the result of a task on one line.
+LONGEST_RESULT: Final = 300
 
 
 def register_tasks(app: Celery, installation: Installation) -> None:
@@ -53,7 +56,7 @@ def register_tasks(app: Celery, installation: Installation) -> None:
 
 
 def perform_stage(installation: Installation, stage_run_id: str, dispatch_number: int) -> str:
-    """Execute what a hint names and return one word about it."""
+    """Execute what a hint names and return what came of it, which Celery logs: ``failed: ValueError: no such page``."""
     try:
         engine = installation.engines.get()
     except BaseException as error:
@@ -64,7 +67,8 @@ def perform_stage(installation: Installation, stage_run_id: str, dispatch_number
         )
         return ERROR
     try:
-        return commands.execute_stage(engine, stage_run_id, dispatch_number).result
+        done = commands.execute_stage(engine, stage_run_id, dispatch_number)
+        return done.result if done.problem is None else clean_text(f"{done.result}: {done.problem}", LONGEST_RESULT)
     except DatabaseUnavailableError as error:
         logger.warning(
             "stage run %s: the database is unavailable (%s); the sweep will send it again", stage_run_id, error
