@@ -12,7 +12,7 @@ from workflow_engine.definition import StageContext, Suspend
 from workflow_engine.engine.calls import config_of, identity_of, output_of, suspension_of
 from workflow_engine.engine.cleanup import run_cleanup
 from workflow_engine.engine.effects import Effects
-from workflow_engine.engine.failures import describe
+from workflow_engine.engine.failures import describe, with_limit
 from workflow_engine.engine.inputs import resolve_input
 from workflow_engine.engine.outcomes import (
     Completed,
@@ -123,7 +123,8 @@ def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) ->
     except BaseException as error:  # noqa: BLE001 - MemoryError or SystemExit of a body must not end the worker
         if held.lost.is_set():
             logger.info("stage %s of run %s stopped after its lease was lost", taken.stage_id, taken.run_id)
-        return decide_error(error, describe(error, engine.redactor), stage.retry, taken, engine.random)
+        failure = with_limit(describe(error, engine.redactor), error, "timeout", stage.timeout)
+        return decide_error(error, failure, stage.retry, taken, engine.random)
 
 
 def _execute(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition.problems import list_problems
-from workflow_engine.errors import ErrorCode, InvalidDataError, PayloadError, StageError
+from workflow_engine.errors import ErrorCode, InvalidDataError, PayloadError, StageError, StageTimeout
 from workflow_engine.redact import Redactor, clean_text, redacting
 from workflow_engine.store.database_errors import hide_database_texts
-from workflow_engine.store.records import StageFailure
+from workflow_engine.store.records import Limit, StageFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import timedelta
 
 _MAX_MESSAGE = 8 * 1024
 
@@ -34,6 +37,13 @@ def describe(error: BaseException, redactor: Redactor, code: ErrorCode | None = 
         traceback=redactor.text(_traceback_of(shown)),
         exception=shown,
     )
+
+
+def with_limit(failure: StageFailure, error: BaseException, name: str, length: timedelta | None) -> StageFailure:
+    """Add to the failure of an attempt or poll that ran too long which limit of the stage that was."""
+    if length is None or not isinstance(error, StageTimeout):
+        return failure
+    return replace(failure, limit=Limit(name, "stage", to_milliseconds(length)))
 
 
 def _code_of(error: BaseException) -> ErrorCode:

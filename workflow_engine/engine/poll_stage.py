@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workflow_engine.clock import ms_to_instant
 from workflow_engine.definition import Pending, PollContext, Suspend
 from workflow_engine.engine.calls import config_of, identity_of, output_of, state_of
-from workflow_engine.engine.failures import describe
+from workflow_engine.engine.failures import describe, with_limit
 from workflow_engine.engine.outcomes import Completed, Failed, NotReady, decide_pending, decide_poll_error
 from workflow_engine.engine.run_output import read_run_results
 from workflow_engine.errors import StageError
@@ -32,7 +32,8 @@ def poll(
             return _poll_runs(engine, claim, stage)
         return _answer(engine, stage, _ask(engine, claim, stage, workflow, port), port)
     except BaseException as error:  # noqa: BLE001 - whatever the user's poll raises becomes an outcome
-        return decide_poll_error(error, describe(error, engine.redactor), stage, claim, engine.settings)
+        failure = with_limit(describe(error, engine.redactor), error, "poll_timeout", stage.poll_timeout)
+        return decide_poll_error(error, failure, stage, claim, engine.settings)
 
 
 def _ask(engine: Engine, claim: Claim, stage: Stage[Any, Any], workflow: Workflow[Any, Any], port: ContextPort) -> Any:
