@@ -254,7 +254,7 @@ class _LocalRuns(RunControl):
         self._build = build
         self._engine: Engine | None = None
         engine = self.engine
-        super().__init__(engine.database, engine.registry, redactor=engine.redactor)
+        super().__init__(engine.database, engine.registry, engine.redactor)
 
     @property
     @override

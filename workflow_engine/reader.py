@@ -21,9 +21,8 @@ from workflow_engine.errors import (
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.names import among
 from workflow_engine.payload import decode_json, encode_json
-from workflow_engine.redact import Redactor
+from workflow_engine.redact import active_redactor, redacting
 from workflow_engine.refusals import checks_arguments
-from workflow_engine.settings import Settings
 from workflow_engine.store import artifacts, event_queries, logs, queries, stage_queries
 from workflow_engine.store.annotations import AnnotationFilter, list_annotations
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from workflow_engine.definition import Registry, Workflow
     from workflow_engine.engine import RunResult
     from workflow_engine.events import Event
+    from workflow_engine.redact import Redactor
     from workflow_engine.store.database import Database
     from workflow_engine.store.snapshots import (
         AnnotationEntry,
@@ -57,13 +57,14 @@ class RunReader:
     Args:
         database: Where they are recorded.
         registry: Parses outputs; those of workflows that it does not know are returned as plain JSON.
-        redactor: Replaces secrets in what is shown for people: states and metadata of suspensions.
+        redactor: Replaces secrets in messages about outputs, and in what is shown for people: states and metadata of
+            suspensions.
     """
 
-    def __init__(self, database: Database, registry: Registry, *, redactor: Redactor | None = None) -> None:
+    def __init__(self, database: Database, registry: Registry, redactor: Redactor | None = None) -> None:
         self._database = database
         self._registry = registry
-        self._redactor = redactor or Redactor(Settings.model_fields["redact_keys"].default)
+        self._redactor = redactor or active_redactor()
 
     @property
     def database(self) -> Database:
@@ -308,7 +309,8 @@ class RunReader:
         if found is not None and found.payload is not None:
             if definition is None:
                 return decode_json(found.payload)
-            return definition.output.decode(found.payload, what=f'output of stage "{stage_id}"')
+            with redacting(self._redactor):
+                return definition.output.decode(found.payload, what=f'output of stage "{stage_id}"')
         if found is not None and found.status is StageStatus.SKIPPED:
             raise StageSkipped(f'Stage "{stage_id}" of run {run_id} was skipped and has no output')
         status = "has not begun" if found is None else f"is {found.status}"
@@ -338,7 +340,8 @@ class RunReader:
                 key: encode_json(value, what=f'output of stage "{key}"') for key, value in decode_json(text).items()
             }
             return GroupOutput(members, workflow.stages)
-        return workflow.output.decode(text, what=f"output of run {run.id}")
+        with redacting(self._redactor):
+            return workflow.output.decode(text, what=f"output of run {run.id}")
 
     def _texts(self, run_id: str) -> queries.RunTexts:
         found = self.database.read(lambda tx: queries.find_run_texts(tx, run_id))

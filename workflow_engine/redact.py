@@ -1,12 +1,24 @@
-"""Keep secrets out of what is recorded: texts made storable, values of telling keys replaced."""
+"""Keep secrets out of what is recorded and shown: texts made storable, values of telling keys replaced.
+
+There is one list of telling names, the setting ``redact_keys``. Whoever works for an engine does so inside of
+``redacting``, so that what has no settings (schemas, whose messages quote values) goes by the same list.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
 
 REPLACEMENT = "[redacted]"
+
+#: Parts of names whose values are secrets, where no settings say otherwise.
+DEFAULT_WORDS: Final = (
+    *("api_key", "apikey", "api-key", "token", "secret", "passw", "passphrase", "authorization", "credential"),
+    *("private_key", "privatekey", "private-key"),
+)
 _MAX_TEXT = 64 * 1024
 
 
@@ -19,22 +31,29 @@ def clean_text(text: str, limit: int = _MAX_TEXT) -> str:
 class Redactor:
     """Replaces the values of keys whose names contain one of the given words, whatever their case.
 
+    The plural of ``token`` is a number of them and no secret: ``max_tokens``.
+
     Args:
         words: Substrings of key names, e.g. ``api_key``; none means that nothing is replaced.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
-        self._names = re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
+        names = "|".join(map(_pattern_of, words))
+        self._names = re.compile(names, re.IGNORECASE) if words else None
         # key=value, key: value, "key": "value", Authorization: Bearer value; a bare number is no secret.
         # Each word is looked at once and as a whole, (?>…) and ++, so that the time grows with the text and no faster.
         self._pairs = (
             re.compile(
-                rf"""(?ix) ( (?<![\w-]) (?>(?=[\w-]*?(?:{"|".join(map(re.escape, words))}))[\w-]++) ["']? \s*+ [=:] \s*+ ["']? (?:bearer\s+|basic\s+)? )
+                rf"""(?ix) ( (?<![\w-]) (?>(?=[\w-]*?(?:{names}))[\w-]++) ["']? \s*+ [=:] \s*+ ["']? (?:bearer\s+|basic\s+)? )
                      (?! \d+ (?:\W|$) | \[redacted\] ) ( [^\s"',;&}}\)]+ )"""
             )
             if words
             else None
         )
+
+    def is_secret(self, name: object) -> bool:
+        """Tell whether a value of that name is a secret."""
+        return self._names is not None and isinstance(name, str) and self._names.search(name) is not None
 
     def text(self, text: str) -> str:
         """Return ``text`` with the values of telling ``key=value`` pairs replaced, storable."""
@@ -42,15 +61,47 @@ class Redactor:
         return self._pairs.sub(rf"\1{REPLACEMENT}", cleaned) if self._pairs else cleaned
 
     def value(self, value: Any) -> Any:
-        """Return a copy of ``value`` with the values of telling keys replaced, at any depth."""
+        """Return a copy of ``value`` with the values of telling keys replaced, at any depth, and in its texts."""
         if isinstance(value, Mapping):
             return {key: self._entry(key, item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(item) for item in value]
         return self.text(value) if isinstance(value, str) else value
 
+    def data(self, value: Any) -> Any:
+        """Return a copy of plain JSON with the values of telling keys replaced, at any depth; texts stay as they are."""
+        if isinstance(value, Mapping):
+            return {
+                key: REPLACEMENT if self.is_secret(key) and item is not None else self.data(item)
+                for key, item in value.items()
+            }
+        return [self.data(item) for item in value] if isinstance(value, list | tuple) else value
+
     def _entry(self, key: object, item: Any) -> Any:
         is_number = isinstance(item, int | float)
-        if self._names and isinstance(key, str) and self._names.search(key) and item is not None and not is_number:
+        if self.is_secret(key) and item is not None and not is_number:
             return REPLACEMENT
         return self.value(item)
+
+
+def _pattern_of(word: str) -> str:
+    return re.escape(word) + ("(?!s(?![a-z]))" if word.lower().endswith("token") else "")
+
+
+_DEFAULT: Final = Redactor(DEFAULT_WORDS)
+_active: ContextVar[Redactor] = ContextVar("workflow_engine_redactor", default=_DEFAULT)
+
+
+@contextmanager
+def redacting(redactor: Redactor) -> Iterator[None]:
+    """Make ``redactor`` the one that messages about values go by inside the block, and in threads with its context."""
+    token = _active.set(redactor)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def active_redactor() -> Redactor:
+    """Return the redactor of whoever is served; outside of an engine's work, one with the default words."""
+    return _active.get()

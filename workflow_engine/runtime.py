@@ -81,7 +81,7 @@ class WorkflowRuntime(RunControl):
         self.settings = _settings(settings, overrides)
         self.clock = clock or SystemClock()
         database = Database(self.settings.database_url, pool_size=self.settings.pool_size, clock=self.clock)
-        super().__init__(database, as_registry(workflows), redactor=Redactor(self.settings.redact_keys))
+        super().__init__(database, as_registry(workflows), Redactor(self.settings.redact_keys))
         self._dispatcher = dispatcher
         self._own_dispatcher: CeleryDispatcher | None = None
         self._app: Celery | None = None

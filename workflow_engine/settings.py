@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.names import among
+from workflow_engine.redact import DEFAULT_WORDS
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -80,8 +81,8 @@ class Settings(BaseSettings):
     max_metadata_bytes: int = Field(default=2**20, ge=1024)
     #: Log lines kept for one attempt; later lines are counted and dropped.
     max_log_lines: int = Field(default=10_000, ge=0)
-    #: Names of keys whose values are replaced in logs, events and errors (case-insensitive substrings).
-    redact_keys: tuple[str, ...] = ("api_key", "apikey", "api-key", "token", "secret", "password", "authorization")
+    #: Parts of names whose values are replaced in logs, events, errors and on screens, whatever their case.
+    redact_keys: tuple[str, ...] = DEFAULT_WORDS
     #: Signs the tokens of ``runtime.stage_token``; unset or empty means that no token can be made or accepted.
     signing_key: Annotated[SecretStr | None, BeforeValidator(read_key)] = None
 

@@ -102,8 +102,13 @@ def raiser(error: BaseException) -> Body:
     return body
 
 
-async def coroutine(_: object) -> dict[str, Any]:
-    return {}
+def coroutine(_: object) -> Any:
+    async def body() -> dict[str, Any]:
+        return {}
+
+    made = body()
+    made.close()  # else it warns that nobody awaited it, whenever the last log record of its traceback goes
+    return made
 
 
 def spend(ctx: StageContext[Any]) -> dict[str, Any]:
@@ -190,7 +195,6 @@ def _nested(depth: int) -> Any:
 
 
 @pytest.mark.parametrize("case", FAILING, ids=[case[0] for case in FAILING])
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_a_stage_that_misbehaves_fails_once_and_says_why(
     tester: WorkflowTester, act: Callable[..., None], case: tuple[str, Any, Body, ErrorCode, str]
 ) -> None:

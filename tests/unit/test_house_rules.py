@@ -97,7 +97,7 @@ def find_unsafe_logging(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             told = next((keyword.value for keyword in node.keywords if keyword.arg == "exc_info"), None)
-            is_safe = isinstance(told, ast.Call) and isinstance(told.func, ast.Name) and told.func.id == "loggable"
+            is_safe = told is not None and ast.unparse(told).startswith(("loggable(", "failure.exc_info"))
             if (told is not None or node.func.attr == "exception") and not is_safe:
                 yield node.lineno
 

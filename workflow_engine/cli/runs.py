@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from workflow_engine.definition import as_registry
 from workflow_engine.errors import RunCancelled, RunFailed, RunWaitTimeout
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.reader import RunReader
+from workflow_engine.redact import Redactor
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -63,7 +65,7 @@ def create(
     if wait:
         _wait(runtime, run.id, timeout=None)
     elif as_json:
-        print_json(run_screens.as_dict(run.snapshot()))
+        print_json(run_screens.as_dict(_show(runtime, run.snapshot())))
     else:
         output().print(run.id)
 
@@ -95,15 +97,16 @@ def list_(
         created_after=now - since if since else None,
         **options,
     )
+    items = [_show(runtime, run) for run in page.items]
     if as_json:
-        print_json({"items": [run_screens.as_dict(run) for run in page.items], "next_cursor": page.next_cursor})
+        print_json({"items": [run_screens.as_dict(run) for run in items], "next_cursor": page.next_cursor})
         return
     console = output()
-    if not page.items:
+    if not items:
         messages().print("No runs" + (" match" if statuses or metadata or since or options["workflow"] else ""))
         return
-    console.print(run_screens.runs_table(page.items, now=now, width=console.width))
-    console.print(f"\n{run_screens.count_line(page.items)}", style="label")
+    console.print(run_screens.runs_table(items, now=now, width=console.width))
+    console.print(f"\n{run_screens.count_line(items)}", style="label")
     if page.next_cursor:
         console.print(f"more with --cursor {page.next_cursor}", style="label")
 
@@ -116,7 +119,7 @@ def list_(
 def show(connection: Connection, run_id: str, *, history: bool, as_json: bool) -> None:
     """Show a run with its stages and errors."""
     runtime = connection.runtime()
-    run, stages = runtime.get_run(run_id).snapshot(), runtime.stages(run_id, history=history)
+    run, stages = _show(runtime, runtime.get_run(run_id).snapshot()), runtime.stages(run_id, history=history)
     if as_json:
         print_json({**run_screens.as_dict(run), "stages": [run_screens.as_dict(stage) for stage in stages]})
         return
@@ -127,11 +130,14 @@ def show(connection: Connection, run_id: str, *, history: bool, as_json: bool) -
 @runs.command("output")
 @run_argument
 @click.option("--stage", help="The output of this stage instead of the run's.")
+@click.option("--reveal", is_flag=True, help="Also values whose names say that they are secrets.")
 @pass_connection
-def output_(connection: Connection, run_id: str, stage: str | None) -> None:
+def output_(connection: Connection, run_id: str, stage: str | None, *, reveal: bool) -> None:
     """Write the output of a run as JSON."""
-    reader = _plain_reader(connection.runtime())
-    print_json(reader.stage_output(run_id, stage) if stage else reader.output(run_id))
+    runtime = connection.runtime()
+    reader = _plain_reader(runtime)
+    value = reader.stage_output(run_id, stage) if stage else reader.output(run_id)
+    print_json(value if reveal else _redactor(runtime).data(value))
 
 
 @runs.command(short_help="Wait until a run ends and write its output.")
@@ -287,6 +293,15 @@ def _say_status(run: RunSnapshot) -> None:
     console.print(run.id, run_screens.status_line(run), soft_wrap=True)
 
 
+def _redactor(runtime: WorkflowRuntime) -> Redactor:
+    return Redactor(runtime.settings.redact_keys)
+
+
+def _show(runtime: WorkflowRuntime, run: RunSnapshot) -> RunSnapshot:
+    """Return a run as it is shown: without the values in its metadata whose names say that they are secrets."""
+    return replace(run, metadata=_redactor(runtime).data(run.metadata))
+
+
 def _plain_reader(runtime: WorkflowRuntime) -> RunReader:
     """Return a reader that knows no workflow, and so returns outputs as they are recorded."""
     return RunReader(runtime.database, as_registry(()))
@@ -302,4 +317,4 @@ def _wait(runtime: WorkflowRuntime, run_id: str, *, timeout: timedelta | None) -
     except RunWaitTimeout as error:
         CommandError(str(error)).show()
         click.get_current_context().exit(EXIT_TIMED_OUT)
-    print_json(_plain_reader(runtime).output(run_id))
+    print_json(_redactor(runtime).data(_plain_reader(runtime).output(run_id)))

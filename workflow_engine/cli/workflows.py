@@ -14,6 +14,7 @@ from workflow_engine.cli.errors import CommandGroup
 from workflow_engine.cli.formatting import format_duration
 from workflow_engine.cli.graphs import draw_groups
 from workflow_engine.errors import ConfigurationError
+from workflow_engine.redact import Redactor
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,9 +59,8 @@ def show(connection: Connection, workflow_id: str, *, as_json: bool) -> None:
     """Show a workflow: its stages, what they take and return, and how they are retried."""
     workflow = connection.registry().get(workflow_id)
     if as_json:
-        print_json(
-            {**_summary(workflow), "config": workflow.default_config(), "input_schema": workflow.input.json_schema()}
-        )
+        config = Redactor(connection.settings().redact_keys).data(workflow.default_config())
+        print_json({**_summary(workflow), "config": config, "input_schema": workflow.input.json_schema()})
         return
     console = output()
     console.print(Text.assemble((workflow.name, "title"), "  ", (workflow.id, "id"), f"  version {workflow.version}"))

@@ -60,6 +60,6 @@ def to_annotation(key: str | AnnotationKey[Any], value: object) -> tuple[str, An
     """
     if isinstance(key, AnnotationKey):
         what = f'annotation "{key.name}"'
-        return key.name, decode_json(key.schema.accept(value, what=what)[1])
+        return key.name, decode_json(key.schema.store(value, what=what))
     check_annotation_name(key)
     return key, decode_json(encode_json(value, what=f'annotation "{key}"'))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import AliasChoices, BaseModel, RootModel
+from pydantic import AliasChoices, BaseModel, RootModel, ValidationError
 
+from workflow_engine.definition.losses import list_fields, take_apart
 from workflow_engine.definition.signatures import union_members
 from workflow_engine.errors import InvalidDataError, PayloadError
 from workflow_engine.names import among
-from workflow_engine.payload import decode_json, join_path
+from workflow_engine.payload import join_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,7 +52,17 @@ def default_config(schema: Schema[Any]) -> Any:
     try:
         return _resolve(schema, None)
     except InvalidDataError:
-        return schema.type.model_construct().model_dump(mode="json", warnings=False) if _is_model(schema.type) else {}
+        return _list_defaults(schema.type) if _is_model(schema.type) else {}
+
+
+def _list_defaults(model: type[BaseModel]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if not field.is_required():
+            with suppress(Exception):  # a factory that reads a field without a default
+                known[name] = field.get_default(call_default_factory=True, validated_data=known)
+    others = dict.fromkeys(model.model_fields.keys() - known.keys())
+    return model.model_construct(**known, **others).model_dump(mode="json", include=set(known), warnings=False)
 
 
 def _check_shape(stages: Mapping[str, Any], overrides: object) -> tuple[dict[str, Any], list[str]]:
@@ -75,17 +88,16 @@ def _prefix(stage_id: str, problem: str) -> str:
 def _resolve(schema: Schema[Any], override: Any) -> Any:
     what = "config"
     try:
-        if not _is_model(schema.type):
-            return decode_json(schema.accept({} if override is None else override, what=what)[1])
-        parsed = schema.parse_fields(_merged(schema.type, override), what=what)
-        return decode_json(schema.encode(parsed, what=what))
+        if not _is_model(schema.type) or type(override) is schema.type:
+            return schema.to_plain(schema.parse({} if override is None else override, what=what), what=what)
+        return schema.to_plain(schema.parse_fields(_merged(schema.type, override), what=what), what=what)
     except PayloadError as error:
         raise InvalidDataError(what, [str(error)]) from None
 
 
 def _merged(model: type[BaseModel], override: Any) -> dict[str, Any]:
-    """Return the fields to parse: the override over the model's defaults, keyed by field name."""
-    given = _fields_of(override) if isinstance(override, BaseModel) else override
+    """Return the fields to parse, keyed by field name: what is given, and no default that Pydantic fills in itself."""
+    given = take_apart(override) if isinstance(override, BaseModel) else override
     if given is None:
         given = {}
     if not isinstance(given, Mapping):
@@ -93,33 +105,51 @@ def _merged(model: type[BaseModel], override: Any) -> dict[str, Any]:
     problems = list(_unknown_fields(model, given, ""))
     if problems:
         raise InvalidDataError("config", problems)
-    return _merge_model(model, _fields_of(model.model_construct()), given)
+    return _merge_model(model, {}, given)
 
 
-def _fields_of(instance: BaseModel) -> dict[str, Any]:
-    return instance.model_dump(round_trip=True, by_alias=False, warnings=False)
-
-
-def _merge_model(model: type[BaseModel], defaults: Mapping[str, Any], given: Mapping[Any, Any]) -> dict[str, Any]:
-    merged = dict(defaults)
+def _merge_model(model: type[BaseModel], base: Mapping[str, Any], given: Mapping[Any, Any]) -> dict[str, Any]:
+    """Merge what is given over ``base``, the fields that a default instance of the model sets."""
     names = _field_names(model)
-    for key, item in given.items():
-        name = names.get(key, key)
-        nested = _nested_model(model.model_fields.get(name))
-        default = merged.get(name)
-        if nested is not None and isinstance(item, Mapping):
-            merged[name] = _merge_model(nested, default if isinstance(default, Mapping) else {}, item)
-        elif not _has_models(model.model_fields.get(name)):
-            merged[name] = _merge_plain(default, item)
-        else:
-            merged[name] = item
+    merged = {**base, **{names.get(key, key): item for key, item in given.items()}}
+    for name, item in {names.get(key, key): item for key, item in given.items()}.items():
+        field = model.model_fields.get(name)
+        if field is not None and isinstance(item, Mapping) and not _is_choice(field):
+            below = base[name] if name in base else _default_of(model, name, merged)
+            merged[name] = _merge_below(_nested_model(field), below, item)
     return merged
 
 
+def _merge_below(model: type[BaseModel] | None, default: Any, given: Mapping[Any, Any]) -> Any:
+    """Merge a part over the default that it is a part of: what a default instance did not set is computed anew."""
+    base = _parts_of(default)
+    return _merge_plain(base, given) if model is None else _merge_model(model, base or {}, given)
+
+
+def _parts_of(default: Any) -> Mapping[str, Any] | None:
+    if isinstance(default, BaseModel):
+        return {name: getattr(default, name) for name in default.model_fields_set}
+    if is_dataclass(default):
+        return list_fields(default)
+    return default if isinstance(default, Mapping) else None
+
+
+def _default_of(model: type[BaseModel], name: str, given: Mapping[str, Any]) -> Any:
+    """Return the default of a field; None without one, or where other fields do not fit, which parsing reports."""
+    field = model.model_fields[name]
+    if not field.default_factory_takes_validated_data:
+        return None if field.is_required() else field.get_default(call_default_factory=True)
+    others = {key: item for key, item in given.items() if key != name}
+    with suppress(ValidationError):
+        return getattr(model.model_validate(others, by_name=True, by_alias=False), name)
+    return None
+
+
 def _merge_plain(default: Any, given: Any) -> Any:
-    if not (isinstance(default, Mapping) and isinstance(given, Mapping)):
+    base = _parts_of(default)
+    if base is None or not isinstance(given, Mapping):
         return given
-    return {**default, **{key: _merge_plain(default.get(key), item) for key, item in given.items()}}
+    return {**base, **{key: _merge_plain(base.get(key), item) for key, item in given.items()}}
 
 
 def _unknown_fields(model: type[BaseModel], given: Mapping[Any, Any], path: str) -> Iterator[str]:
@@ -166,8 +196,9 @@ def _nested_model(field: FieldInfo | None) -> type[BaseModel] | None:
     return models[0] if len(models) == 1 else None
 
 
-def _has_models(field: FieldInfo | None) -> bool:
-    return field is not None and any(_is_model(tp) for tp in union_members(field.annotation))
+def _is_choice(field: FieldInfo) -> bool:
+    """Tell whether a mapping may be one of several models: it then takes the place of the default."""
+    return len([tp for tp in union_members(field.annotation) if _is_model(tp)]) > 1
 
 
 def _is_model(tp: Any) -> bool:

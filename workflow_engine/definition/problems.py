@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from workflow_engine.payload import join_path
+from workflow_engine.redact import REPLACEMENT, active_redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-#: Names whose values never appear in a message. ``max_tokens`` is not one of them.
-SECRET_NAME: Final = re.compile(
-    r"api[_-]?key|token(?!s(?![a-z]))|secret|passw|passphrase|authorization|credential|private[_-]?key", re.IGNORECASE
-)
+    from workflow_engine.redact import Redactor
+
+_DEEPEST_SECRET: Final = 8
 
 
-def list_problems(error: ValidationError) -> list[str]:
-    """Return one ``path: message`` line for each rejected field."""
-    return [_describe(detail) for detail in error.errors(include_url=False)]
+def list_problems(error: ValidationError, value: object = None) -> list[str]:
+    """Return one ``path: message`` line for each rejected field.
+
+    Args:
+        error: What Pydantic raised.
+        value: The whole that was rejected, whose secrets a message about a part of it may quote.
+    """
+    redactor = active_redactor()
+    secrets = set(_secret_texts(value, redactor, depth=0))
+    return [_describe(detail, redactor, secrets) for detail in error.errors(include_url=False)]
 
 
-def _describe(detail: ErrorDetails) -> str:
-    path = format_location(detail["loc"])
-    message = _message(detail)
-    return f"{path}: {message}" if path else message
+def hide_secrets(text: str, value: object) -> str:
+    """Return ``text`` without the texts that lie under secret names inside ``value``."""
+    return _hide(text, set(_secret_texts(value, active_redactor(), depth=0)))
 
 
 def format_location(location: Sequence[int | str]) -> str:
@@ -39,26 +44,34 @@ def format_location(location: Sequence[int | str]) -> str:
     return path
 
 
-def _message(detail: ErrorDetails) -> str:
-    if any(SECRET_NAME.search(part) for part in detail["loc"] if isinstance(part, str)):
+def _describe(detail: ErrorDetails, redactor: Redactor, secrets: set[str]) -> str:
+    path = format_location(detail["loc"])
+    message = _message(detail, redactor, secrets)
+    return f"{path}: {message}" if path else message
+
+
+def _message(detail: ErrorDetails, redactor: Redactor, secrets: set[str]) -> str:
+    if any(redactor.is_secret(part) for part in detail["loc"]):
         return f"the value is refused ({detail['type']}); not shown because of its name"
-    message = detail["msg"]
-    for secret in _secret_texts(detail["input"], depth=0):
-        message = message.replace(secret, "***")
-    return message
+    return _hide(detail["msg"], secrets.union(_secret_texts(detail["input"], redactor, depth=0)))
 
 
-def _secret_texts(value: Any, depth: int) -> Iterator[str]:
-    """Yield the texts that lie under secret names inside a rejected value."""
-    fields = value if isinstance(value, Mapping) else getattr(value, "__dict__", None)
-    if not isinstance(fields, Mapping) or depth > _DEEPEST_SECRET:
+def _hide(text: str, secrets: set[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, REPLACEMENT)
+    return text
+
+
+def _secret_texts(value: Any, redactor: Redactor, depth: int, *, is_secret: bool = False) -> Iterator[str]:
+    """Yield the texts that lie under secret names inside a value."""
+    if is_secret and isinstance(value, str | int | float) and str(value):
+        yield str(value)
+    if depth > _DEEPEST_SECRET:
         return
-    for name, item in fields.items():
-        if isinstance(name, str) and SECRET_NAME.search(name):
-            if isinstance(item, str | int | float) and str(item):
-                yield str(item)
-        else:
-            yield from _secret_texts(item, depth + 1)
-
-
-_DEEPEST_SECRET: Final = 8
+    fields = value if isinstance(value, Mapping) else getattr(value, "__dict__", None)
+    if isinstance(fields, Mapping):
+        for name, item in fields.items():
+            yield from _secret_texts(item, redactor, depth + 1, is_secret=is_secret or redactor.is_secret(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secret_texts(item, redactor, depth + 1, is_secret=is_secret)

@@ -117,5 +117,5 @@ def _refuse_key(key: str) -> str | None:
 def _encode(key: str, value: object) -> str:
     what = f'artifact "{key}"'
     if isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, type)):
-        return Schema.of(type(value)).accept(value, what=what)[1]
+        return Schema.of(type(value)).store(value, what=what)
     return encode_json(value, what=what)

@@ -12,6 +12,8 @@ from workflow_engine.lifecycle import RunMove, StageMove, StageStatus
 from workflow_engine.store.records import AttemptOutcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from workflow_engine.settings import Settings
     from workflow_engine.store.moves import LockedRun
     from workflow_engine.store.records import StageFailure, StageRow
@@ -39,7 +41,7 @@ def fail_stage_run(
     )
     if not moved:
         return False
-    run.record(EventType.STAGE_FAILED, stage.stage_id, code=failure.code.value, message=failure.message[:500])
+    run.record(EventType.STAGE_FAILED, stage.stage_id, **failure.event)
     if run.failed == 1:
         run.set(error_code=failure.code.value, error_message=failure.message, failed_stage_run_id=stage.id)
     _end_siblings(run, policy_of(run))
@@ -65,14 +67,20 @@ def _end_siblings(run: LockedRun, policy: GroupFailurePolicy) -> None:
             cancel_stage_run(run, sibling)
 
 
-def cancel_stage_run(run: LockedRun, stage: StageRow) -> bool:
-    """Cancel a stage run: its lease, if any, is taken away; a suspended one is owed its ``on_cancel``."""
+def cancel_stage_run(run: LockedRun, stage: StageRow, why: Mapping[str, Any] | None = None) -> bool:
+    """Cancel a stage run: its lease, if any, is taken away; a suspended one is owed its ``on_cancel``.
+
+    Args:
+        run: Its run.
+        stage: What is cancelled.
+        why: What the event tells; None for the failure of another member of its group.
+    """
     owed = stage.suspended_state is not None
     cleanup: dict[str, Any] = {"cleanup_due_at": run.now} if owed else {}
     if not run.move_stage(StageMove.CANCEL, stage, new_fence=True, **cleanup):
         return False
     run.close_attempt(stage.id, stage.fence, AttemptOutcome.CANCELLED)
-    run.record(EventType.STAGE_CANCELLED, stage.stage_id)
+    run.record(EventType.STAGE_CANCELLED, stage.stage_id, **(why or {"reason": "stage failed", **run.cause()}))
     if owed:
         run.dispatch(stage)
     return True
@@ -83,7 +91,7 @@ def settle(run: LockedRun, settings: Settings) -> None:
     if run.remaining > 0 or not run.is_live:
         return
     if run.failed > 0:
-        run.move(RunMove.FAIL, EventType.RUN_FAILED)
+        run.move(RunMove.FAIL, EventType.RUN_FAILED, run.cause())
         return
     plan = Plan.from_json(run.row["plan"])
     # A group that was skipped whole passes its own input on.

@@ -34,13 +34,13 @@ def identity_of(claim: Claim) -> StageIdentity:
 
 def config_of(config: str, stage: Stage[Any, Any]) -> Any:
     """Return the stage's part of the run's resolved config, parsed; raises InvalidDataError."""
-    return stage.config.parse(decode_json(config).get(stage.id, {}), what=f'config of stage "{stage.id}"')
+    return stage.config.parse_fields(decode_json(config).get(stage.id, {}), what=f'config of stage "{stage.id}"')
 
 
 def output_of(engine: Engine, stage: Stage[Any, Any], value: Any) -> str:
     """Return the JSON text of the parsed output; raises InvalidDataError or PayloadError."""
     what = f'output of stage "{stage.id}"'
-    return stage.output.accept(value, what=what, max_bytes=engine.settings.max_payload_bytes)[1]
+    return stage.output.store(value, what=what, max_bytes=engine.settings.max_payload_bytes)
 
 
 def state_of(engine: Engine, stage: Stage[Any, Any], value: Any) -> str:
@@ -49,7 +49,7 @@ def state_of(engine: Engine, stage: Stage[Any, Any], value: Any) -> str:
     limit = engine.settings.max_payload_bytes
     if stage.state is None:
         return encode_json(value, what=what, max_bytes=limit)
-    return stage.state.accept(value, what=what, max_bytes=limit)[1]
+    return stage.state.store(value, what=what, max_bytes=limit)
 
 
 def suspension_of(engine: Engine, stage: Stage[Any, Any], suspend: Suspend[Any], port: ContextPort) -> Suspended:

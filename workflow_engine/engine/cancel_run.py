@@ -9,6 +9,7 @@ from workflow_engine.engine.units import with_run
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, RunStatus
 from workflow_engine.store.overdue import orphaned_children
+from workflow_engine.store.records import LONGEST_TOLD
 
 if TYPE_CHECKING:
     from workflow_engine.engine.core import Engine
@@ -50,10 +51,12 @@ def _cancel(engine: Engine, run_id: str, reason: str | None) -> tuple[RunStatus,
 
     def act(run: LockedRun) -> tuple[RunStatus, list[Hint]]:
         active = run.active_stage_runs() if run.is_live else []
+        payload = {"reason": engine.redactor.text(reason)[:LONGEST_TOLD]} if reason else None
         for stage in active:
-            cancel_stage_run(run, stage)
+            cancel_stage_run(
+                run, stage, {"reason": "run cancelled", **({"message": payload["reason"]} if payload else {})}
+            )
         if run.is_live:
-            payload = {"reason": engine.redactor.text(reason)} if reason else None
             run.move(RunMove.CANCEL, EventType.RUN_CANCELLED, payload)
         executing.extend(run.hint_of(stage) for stage in active if stage.lease_id is not None)
         return run.status, executing

@@ -12,12 +12,12 @@ from workflow_engine.definition import CancelContext
 from workflow_engine.engine.calls import config_of, identity_of
 from workflow_engine.engine.definitions import find_definition
 from workflow_engine.engine.effects import Effects
-from workflow_engine.engine.failures import let_process_end
+from workflow_engine.engine.failures import describe, let_process_end
 from workflow_engine.engine.leases import HeldLease
 from workflow_engine.engine.outcomes import Mismatched
 from workflow_engine.engine.release import mismatch_delay_ms
+from workflow_engine.redact import redacting
 from workflow_engine.store.cleanups import claim_cleanup, close_cleanup, pass_on_cleanup
-from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.reports import write_log_lines
 
 if TYPE_CHECKING:
@@ -81,10 +81,15 @@ def _clean_up(engine: Engine, owed: OwedCleanup, stage: Stage[Any, Any]) -> time
     if stage.on_cancel is None:
         return None
     try:
-        _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + owed.attempts - 1))
-    except BaseException as error:  # noqa: BLE001 - whatever the hook raises, the worker goes on
+        with redacting(engine.redactor):
+            _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + owed.attempts - 1))
+    except BaseException as error:
         let_process_end(error)
-        logger.warning("on_cancel of stage %s of run %s failed: %s", claim.stage_id, claim.run_id, summarize_any(error))
+        failure = describe(error, engine.redactor)
+        logger.warning(
+            *("on_cancel of stage %s of run %s failed: %s", claim.stage_id, claim.run_id, failure.headline),
+            exc_info=failure.exc_info,
+        )
         return _BACKOFF * owed.attempts
     return None
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY, check_text
 from workflow_engine.clock import instant_to_ms, to_milliseconds
 from workflow_engine.definition.checks import check_duration
+from workflow_engine.definition.unset import MARK
 from workflow_engine.engine.plans import new_group
 from workflow_engine.errors import IdempotencyConflictError, InvalidDataError, InvalidPriorityError
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.payload import encode_json
-from workflow_engine.redact import clean_text
+from workflow_engine.redact import clean_text, redacting
 from workflow_engine.store.moves import LockedRun
 from workflow_engine.store.runs import find_by_idempotency_key, insert_metadata
 
@@ -70,7 +71,8 @@ def create_run(engine: Engine, request: CreateRun) -> CreatedRun:
         IdempotencyConflictError: The key stands for a run of another workflow, input or config, or for a fork.
     """
     workflow = _workflow_of(engine, request)
-    values, deadline = _columns(engine, workflow, request)
+    with redacting(engine.redactor):
+        values, deadline = _columns(engine, workflow, request)
     searchable = _searchable(request.metadata)
     start_after = _instant(request.start_after, "start_after")
 
@@ -108,7 +110,7 @@ def _columns(
     settings = engine.settings
     what = f'input of workflow "{workflow.id}"'
     value = {} if request.input is None and not _accepts_none(workflow) else request.input
-    _, input_text = workflow.input.accept(value, what=what, max_bytes=settings.max_payload_bytes)
+    input_text = workflow.input.store(value, what=what, max_bytes=settings.max_payload_bytes)
     config = encode_json(
         workflow.resolve_config(request.config),
         what=f'config of workflow "{workflow.id}"',
@@ -129,7 +131,8 @@ def _columns(
         "config": config,
         "metadata": _metadata_text(request.metadata, settings.max_metadata_bytes),
         "idempotency_key": check_key(request.idempotency_key),
-        "request_fingerprint": fingerprint_of(workflow.id, input_text, config),
+        # As earlier releases wrote the input: without saying which fields were set.
+        "request_fingerprint": fingerprint_of(workflow.id, input_text.replace(MARK, ""), config),
         "deadline_at": None if isinstance(deadline, timedelta) else _instant(deadline, "deadline"),
         "parent_run_id": request.parent_run_id,
         "parent_stage_run_id": request.parent_stage_run_id,

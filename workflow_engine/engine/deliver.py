@@ -13,6 +13,7 @@ from workflow_engine.engine.units import with_run
 from workflow_engine.errors import ErrorCode, RunStateError, StageNotFoundError
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import StageStatus
+from workflow_engine.redact import redacting
 from workflow_engine.store.attempts import was_pushed
 from workflow_engine.store.records import AttemptOutcome, StageFailure
 from workflow_engine.store.runs import read_workflow_id
@@ -48,7 +49,8 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
         RunStateError: The stage has not started yet, or this release does not understand the plan of the run.
     """
     workflow_id = engine.database.read(lambda tx: read_workflow_id(tx, key.run_id))
-    payload = output_of(engine, engine.registry.get(workflow_id).get_stage(key.stage_id), output)
+    with redacting(engine.redactor):
+        payload = output_of(engine, engine.registry.get(workflow_id).get_stage(key.stage_id), output)
 
     def act(run: LockedRun, row: StageRow) -> None:
         if not Plan.from_json(run.row["plan"]).is_understood:

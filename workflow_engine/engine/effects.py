@@ -16,6 +16,7 @@ from workflow_engine.engine.units import with_stage_run
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.events import EventType
 from workflow_engine.payload import decode_json, encode_json
+from workflow_engine.redact import clean_text
 from workflow_engine.store import artifacts
 from workflow_engine.store.claims import read_outputs
 from workflow_engine.store.leases import is_held
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from workflow_engine.engine.leases import HeldLease
     from workflow_engine.store.database import Database
     from workflow_engine.store.moves import LockedRun
-    from workflow_engine.store.records import Claim, StageRow
+    from workflow_engine.store.records import Claim, StageFailure, StageRow
 
 T = TypeVar("T")
 
@@ -207,12 +208,19 @@ class Effects:
         workflow_id = request.workflow if isinstance(request.workflow, str) else request.workflow.id
         return ChildRun(created.run_id, workflow_id, is_new=created.is_new)
 
-    def take_report(self) -> Report:
-        """Return, and forget, what is to be committed with the outcome."""
+    def take_report(self, failure: StageFailure | None = None, *, title: str = "") -> Report:
+        """Return, and forget, what is to be committed with the outcome.
+
+        Args:
+            failure: How the attempt failed; the last line of its log, which no limit drops.
+            title: How that line begins, e.g. ``attempt 2 failed``.
+        """
         with self._lock:
             dropped = self._line_count - self._engine.settings.max_log_lines
             if dropped > 0:
                 self._lines.append(self._note_of_dropped(dropped))
+            if failure is not None:
+                self._lines.append(self._line_of_failure(failure, title))
             report = Report(
                 cost_nanos=int((self._cost * _NANOS).to_integral_value()),
                 tokens=self._tokens,
@@ -228,6 +236,15 @@ class Effects:
         claim = self._claim
         what = f"stage {claim.stage_id} of run {claim.run_id}"
         return patiently(self._engine, what, lambda: call(self._engine.database), longest=PATIENCE_OF_BODIES)
+
+    def _line_of_failure(self, failure: StageFailure, title: str) -> LogLine:
+        return LogLine(
+            line=self._line_count + 1,
+            level="error",
+            message=clean_text(f"{title}: {failure.headline}\n{failure.traceback}".rstrip()),
+            fields=encode_json({"code": failure.code.value}, what="log fields"),
+            created_at=instant_to_ms(self._engine.clock.now()),
+        )
 
     def _note_of_dropped(self, dropped: int) -> LogLine:
         return LogLine(

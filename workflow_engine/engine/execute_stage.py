@@ -14,12 +14,14 @@ from workflow_engine.engine.calls import config_of, identity_of, output_of, susp
 from workflow_engine.engine.cleanup import run_cleanup
 from workflow_engine.engine.definitions import find_definition
 from workflow_engine.engine.effects import Effects
-from workflow_engine.engine.failures import describe, let_process_end
+from workflow_engine.engine.failures import describe, let_process_end, with_limit
 from workflow_engine.engine.inputs import resolve_input
 from workflow_engine.engine.outcomes import (
     Completed,
+    Failed,
     Mismatched,
     Released,
+    Retrying,
     Skipped,
     Suspended,
     decide_error,
@@ -30,8 +32,8 @@ from workflow_engine.engine.record_outcome import record_outcome
 from workflow_engine.engine.release import release
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.log_context import ExecutedStage, executing
+from workflow_engine.redact import redacting
 from workflow_engine.store.claims import claim
-from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.records import ClaimKind, ClaimRequest
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from workflow_engine.engine.core import Engine
     from workflow_engine.engine.leases import HeldLease
     from workflow_engine.engine.outcomes import Outcome
-    from workflow_engine.store.records import Claim, Report
+    from workflow_engine.store.records import Claim, Report, StageFailure
 
 logger = logging.getLogger("workflow_engine.engine")
 
@@ -53,6 +55,8 @@ class Performed:
 
     #: ``ignored``, ``discarded``, ``cleaned up``, or the outcome: completed, skipped, suspended, notready, retrying, …
     result: str
+    #: What went wrong, on one line, redacted: ``ValueError: no such page``.
+    problem: str | None = None
     run_id: str | None = None
     stage_id: str | None = None
     attempt: int | None = None
@@ -84,17 +88,37 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
     if taken is None:
         return Performed("cleaned up" if run_cleanup(engine, stage_run_id) else IGNORED)
     stage = ExecutedStage(taken.run_id, taken.stage_id, taken.attempt)
-    with executing(stage), engine.keeper.hold(taken.lease, started) as held:
+    with executing(stage), redacting(engine.redactor), engine.keeper.hold(taken.lease, started) as held:
         if held.lost.is_set():
             logger.warning("stage %s of run %s is not begun: its lease ran out meanwhile", taken.stage_id, taken.run_id)
-            return Performed(DISCARDED, taken.run_id, taken.stage_id, taken.attempt)
+            return Performed(DISCARDED, None, taken.run_id, taken.stage_id, taken.attempt)
         effects = Effects(engine, taken, held)
         outcome = _perform(engine, taken, effects, held)
         held.returned_at = engine.clock.monotonic()
-        outcome, accepted = _record(engine, taken, held, outcome, effects.take_report())
+        outcome, accepted = _record(engine, taken, held, outcome, _report(effects, outcome, taken))
+        return _tell(outcome, taken, accepted=accepted)
+
+
+def _report(effects: Effects, outcome: Outcome, taken: Claim) -> Report:
+    """Return what the attempt leaves; the last line of the log of one that failed says how."""
+    if isinstance(outcome, Failed | Retrying):
+        what = f"attempt {taken.attempt}" if taken.kind is ClaimKind.EXECUTE else f"poll {taken.polls}"
+        return effects.take_report(outcome.failure, title=f"{what} failed")
+    return effects.take_report()
+
+
+def _tell(outcome: Outcome, taken: Claim, *, accepted: bool) -> Performed:
+    """Log what came of the claim: failures at ERROR, what is tried again or discarded at WARNING."""
     result = type(outcome).__name__.lower() if accepted else DISCARDED
-    logger.info("stage %s of run %s: %s (attempt %d)", taken.stage_id, taken.run_id, result, taken.attempt)
-    return Performed(result, taken.run_id, taken.stage_id, taken.attempt)
+    where = (taken.stage_id, taken.run_id, result, taken.attempt)
+    failure: StageFailure | None = getattr(outcome, "failure", None)
+    if failure is None:
+        logger.info("stage %s of run %s: %s (attempt %d)", *where)
+        return Performed(result, None, taken.run_id, taken.stage_id, taken.attempt)
+    level = logging.ERROR if accepted and isinstance(outcome, Failed) else logging.WARNING
+    message = "stage %s of run %s: %s (attempt %d): %s"
+    logger.log(level, message, *where, failure.headline, exc_info=failure.exc_info)
+    return Performed(result, failure.headline, taken.run_id, taken.stage_id, taken.attempt)
 
 
 def _record(engine: Engine, taken: Claim, held: HeldLease, outcome: Outcome, report: Report) -> tuple[Outcome, bool]:
@@ -132,13 +156,9 @@ def _perform(engine: Engine, taken: Claim, effects: Effects, held: HeldLease) ->
     except BaseException as error:  # noqa: BLE001 - MemoryError or SystemExit of a body must not end the worker
         let_process_end(error)
         if held.lost.is_set():
-            logger.info(
-                "stage %s of run %s stopped after its lease was lost: %s",
-                taken.stage_id,
-                taken.run_id,
-                summarize_any(error),
-            )
-        return decide_error(error, describe(error, engine.redactor), stage.retry, taken, engine.random)
+            logger.info("stage %s of run %s stopped after its lease was lost", taken.stage_id, taken.run_id)
+        failure = with_limit(describe(error, engine.redactor), error, "timeout", stage.timeout)
+        return decide_error(error, failure, stage.retry, taken, engine.random)
 
 
 def _execute(

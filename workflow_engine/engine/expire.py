@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run
-from workflow_engine.engine.outcomes import wait_timeout
+from workflow_engine.engine.outcomes import passed_max_wait, wait_timeout
 from workflow_engine.engine.units import for_each, with_run, with_stage_run
 from workflow_engine.errors import ErrorCode
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, StageStatus
 from workflow_engine.store.moves import RECOVERY_PRIORITY
 from workflow_engine.store.overdue import expired_in_queue, expired_suspensions, overdue_runs
-from workflow_engine.store.records import StageFailure
+from workflow_engine.store.records import Limit, StageFailure
 
 if TYPE_CHECKING:
     from workflow_engine.engine.core import Engine
@@ -39,7 +39,7 @@ def expire_suspensions(engine: Engine) -> int:
             return True
         if stage.final_poll_at >= run.now - grace_ms:
             return False
-        failure = wait_timeout(stage.stage_id, stage.max_wait_until, "nobody took its last poll")
+        failure = wait_timeout(stage.stage_id, _max_wait_of(engine, run, stage), "nobody took its last poll")
         return fail_stage_run(run, stage, failure, engine.settings, new_fence=True, cleanup_due_at=run.now)
 
     found = engine.database.read(lambda tx: expired_suspensions(tx, engine.settings.sweep_batch, grace_ms=grace_ms))
@@ -52,8 +52,10 @@ def expire_queued(engine: Engine) -> int:
     def act(run: LockedRun, stage: StageRow) -> bool:
         if stage.status is not StageStatus.PENDING or stage.fence > 0 or not stage.is_live:
             return False
-        problem = f'No worker took stage "{stage.stage_id}" from queue "{stage.queue}" within its queue_timeout'
-        failure = StageFailure(ErrorCode.QUEUE_TIMEOUT, "QueueTimeout", problem)
+        until = stage.queue_timeout_at or run.now
+        passed = Limit("queue_timeout", "stage", until - stage.available_at, until)
+        problem = f'No worker took stage "{stage.stage_id}" from queue "{stage.queue}" within {passed}'
+        failure = StageFailure(ErrorCode.QUEUE_TIMEOUT, "QueueTimeout", problem, limit=passed)
         return fail_stage_run(run, stage, failure, engine.settings, new_fence=True)
 
     found = engine.database.read(lambda tx: expired_in_queue(tx, engine.settings.sweep_batch))
@@ -67,13 +69,30 @@ def expire_runs(engine: Engine) -> int:
         deadline = run.row["deadline_at"]
         if not run.is_live or deadline is None or deadline >= run.now:
             return False
+        passed = Limit("deadline", "run", _deadline_ms(engine, run, deadline), deadline)
+        failure = StageFailure(ErrorCode.DEADLINE, "Deadline", f"The run passed {passed}", limit=passed)
         for stage in run.active_stage_runs():
-            cancel_stage_run(run, stage)
-        cause: dict[str, Any] = {}
-        if run.failed == 0:  # else the stage that failed, while its siblings went on, is the cause
-            cause = {"error_code": ErrorCode.DEADLINE.value, "error_message": "The run passed its deadline"}
-        run.move(RunMove.FAIL, EventType.RUN_FAILED, **cause)
+            cancel_stage_run(run, stage, {"reason": "deadline passed", **failure.event})
+        if run.failed > 0:  # the stage that failed, while its siblings went on, is the cause
+            run.move(RunMove.FAIL, EventType.RUN_FAILED, run.cause())
+        else:
+            cause = {"error_code": failure.code.value, "error_message": failure.message}
+            run.move(RunMove.FAIL, EventType.RUN_FAILED, failure.event, **cause)
         return True
 
     found = engine.database.read(lambda tx: overdue_runs(tx, engine.settings.sweep_batch))
     return for_each(engine, found, lambda run_id: with_run(engine, run_id, act))
+
+
+def _deadline_ms(engine: Engine, run: LockedRun, deadline: int) -> int:
+    """Return the length of a deadline; that of a rerun counts anew and is the workflow's."""
+    workflow = engine.registry.find(run.row["workflow_id"])
+    if run.generation > 0 and workflow is not None and workflow.deadline is not None:
+        return to_milliseconds(workflow.deadline)
+    return int(deadline - run.row["created_at"])
+
+
+def _max_wait_of(engine: Engine, run: LockedRun, stage: StageRow) -> Limit:
+    workflow = engine.registry.find(run.row["workflow_id"])
+    definition = workflow.find_stage(stage.stage_id) if workflow else None
+    return passed_max_wait(stage.max_wait_until, stage.suspended_at, definition, engine.settings)

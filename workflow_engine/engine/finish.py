@@ -184,8 +184,7 @@ def _retry(engine: Engine, run: LockedRun, stage: StageRow, outcome: Retrying, c
         stage.stage_id,
         attempt=stage.attempt,
         delay_ms=outcome.delay_ms,
-        code=failure.code.value,
-        message=failure.message[:500],
+        **failure.event,
     )
     if outcome.delay_ms == 0:
         run.dispatch(stage)

@@ -15,6 +15,7 @@ from workflow_engine.errors import InvalidDataError, RunNotFoundError, RunStateE
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.payload import decode_json, encode_json
+from workflow_engine.redact import redacting
 from workflow_engine.store.forks import copy_columns, copy_metadata, stage_runs_to_share
 from workflow_engine.store.moves import LockedRun
 
@@ -103,7 +104,8 @@ def _find_or_create(engine: Engine, tx: Transaction, asked: _Fork) -> tuple[Crea
 
 
 def _columns(engine: Engine, workflow: Workflow[Any, Any], source: LockedRun, asked: _Fork) -> dict[str, Any]:
-    merged = workflow.resolve_config(_merge(decode_json(source.row["config"]), asked.config))
+    with redacting(engine.redactor):
+        merged = workflow.resolve_config(_merge(decode_json(source.row["config"]), asked.config))
     return {
         **copy_columns(source.row),
         "plan": workflow.plan().to_json(),

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from workflow_engine.clock import ms_to_instant, to_milliseconds
+from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import UntilRuns
 from workflow_engine.definition.checks import LONGEST_WAIT
 from workflow_engine.definition.outcomes import NEVER_RETRIED
 from workflow_engine.engine.transient import is_transient
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, ErrorCode, RetryAfter
-from workflow_engine.store.records import StageFailure
+from workflow_engine.store.records import Limit, StageFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,10 +152,12 @@ def decide_suspension(
     )
 
 
-def decide_pending(wait: timedelta | None, state: str | None, claim: Claim, settings: Settings) -> NotReady:
+def decide_pending(
+    wait: timedelta | None, state: str | None, stage: Stage[Any, Any], claim: Claim, settings: Settings
+) -> NotReady:
     """Fix the wait until the next poll, unless this one was the last."""
     outcome = NotReady(state, None if wait is None else _poll_wait(wait, settings))
-    return _end_if_last(outcome, claim, "the last poll found it not ready")
+    return _end_if_last(outcome, stage, claim, settings, "the last poll found it not ready")
 
 
 def decide_poll_error(
@@ -181,22 +183,34 @@ def decide_poll_error(
         outcome = NotReady(None, _poll_wait(delay, settings), failure, is_counted=True)
     else:
         return Failed(failure)
-    return _end_if_last(outcome, claim, f"the last poll failed: {failure.message}")
+    return _end_if_last(outcome, stage, claim, settings, f"the last poll failed: {failure.message}")
 
 
 def _poll_wait(wait: timedelta, settings: Settings) -> int:
     return to_milliseconds(min(max(wait, settings.min_poll_interval), LONGEST_WAIT))
 
 
-def _end_if_last(outcome: NotReady, claim: Claim, reason: str) -> NotReady:
+def _end_if_last(outcome: NotReady, stage: Stage[Any, Any], claim: Claim, settings: Settings, reason: str) -> NotReady:
     if not claim.is_last_poll:
         return outcome
-    expiry = wait_timeout(claim.stage_id, claim.max_wait_until, reason)
+    passed = passed_max_wait(claim.max_wait_until, claim.suspended_at, stage, settings)
+    expiry = wait_timeout(claim.stage_id, passed, reason)
     return replace(outcome, expiry=replace(expiry, traceback=outcome.failure.traceback if outcome.failure else ""))
 
 
-def wait_timeout(stage_id: str, max_wait_until: int | None, reason: str) -> StageFailure:
+def passed_max_wait(
+    until: int | None, suspended_at: int | None, stage: Stage[Any, Any] | None, settings: Settings
+) -> Limit:
+    """Return the limit of a suspension, and who set it as far as the present definition tells."""
+    at_ms = until or 0
+    length = at_ms - (suspended_at or at_ms)
+    if stage is not None and stage.max_wait is not None and to_milliseconds(stage.max_wait) == length:
+        return Limit("max_wait", "stage", length, at_ms)
+    is_setting = to_milliseconds(settings.max_wait) == length
+    return Limit("max_wait", "setting" if is_setting else "suspension", length, at_ms)
+
+
+def wait_timeout(stage_id: str, passed: Limit, reason: str) -> StageFailure:
     """Return what is recorded of a suspension that lasted too long."""
-    until = f", which ended at {ms_to_instant(max_wait_until).isoformat(timespec='seconds')}" if max_wait_until else ""
-    message = f'Stage "{stage_id}" waited past its max_wait{until}: {reason}'
-    return StageFailure(ErrorCode.WAIT_TIMEOUT, "WaitTimeout", message)
+    message = f'Stage "{stage_id}" waited past {passed}: {reason}'
+    return StageFailure(ErrorCode.WAIT_TIMEOUT, "WaitTimeout", message, limit=passed)

@@ -10,7 +10,7 @@ from workflow_engine.clock import ms_to_instant
 from workflow_engine.definition import Pending, PollContext, Suspend
 from workflow_engine.engine.body_loops import BodyEvictedError
 from workflow_engine.engine.calls import config_of, identity_of, output_of, state_of
-from workflow_engine.engine.failures import describe, let_process_end
+from workflow_engine.engine.failures import describe, let_process_end, with_limit
 from workflow_engine.engine.outcomes import Completed, Failed, decide_pending, decide_poll_error
 from workflow_engine.engine.patience import PATIENCE_OF_BODIES, patiently
 from workflow_engine.engine.run_output import read_run_results
@@ -38,7 +38,7 @@ def poll(
         raise
     except BaseException as error:  # noqa: BLE001 - whatever the user's poll raises becomes an outcome
         let_process_end(error)
-        failure = describe(error, engine.redactor)
+        failure = with_limit(describe(error, engine.redactor), error, "poll_timeout", stage.poll_timeout)
         return decide_poll_error(error, failure, stage, claim, engine.settings, random=engine.random)
 
 
@@ -69,7 +69,7 @@ def _answer(engine: Engine, claim: Claim, stage: Stage[Any, Any], answer: Any, p
     if answer.progress is not None:
         port.report_progress(answer.progress, answer.message, {})
     state = None if answer.state is None else state_of(engine, stage, answer.state)
-    return decide_pending(answer.next_poll_in, state, claim, engine.settings)
+    return decide_pending(answer.next_poll_in, state, stage, claim, engine.settings)
 
 
 def _poll_runs(engine: Engine, claim: Claim, stage: Stage[Any, Any]) -> Outcome:
@@ -84,7 +84,7 @@ def _poll_runs(engine: Engine, claim: Claim, stage: Stage[Any, Any]) -> Outcome:
             problem = f"is {state.status}: {state.error_message}" if state else "does not exist"
             return Failed(describe(StageError(f"Run {run_id} that the stage waits for {problem}"), engine.redactor))
     if any(states[run_id].status is not RunStatus.COMPLETED for run_id in run_ids):
-        return decide_pending(None, None, claim, engine.settings)
+        return decide_pending(None, None, stage, claim, engine.settings)
     # Only now: each end wakes this poll, and reading the outputs every time would grow with the square of their number.
     results = read(lambda: engine.database.read(lambda tx: read_run_results(tx, run_ids)))
     return Completed(output_of(engine, stage, {run_id: results[run_id].output() for run_id in run_ids}))

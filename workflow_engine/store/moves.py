@@ -22,7 +22,15 @@ from workflow_engine.errors import StoreError
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import ACTIVE_STAGE, RunStatus, StageStatus
 from workflow_engine.payload import encode_json
-from workflow_engine.store.records import AttemptOutcome, ClaimKind, Hint, NewStageRun, StageFailure, StageRow
+from workflow_engine.store.records import (
+    LONGEST_TOLD,
+    AttemptOutcome,
+    ClaimKind,
+    Hint,
+    NewStageRun,
+    StageFailure,
+    StageRow,
+)
 from workflow_engine.store.tables import attempts, events, runs, stages
 
 if TYPE_CHECKING:
@@ -137,6 +145,13 @@ class LockedRun:
     def failed(self) -> int:
         """Failed stage runs of the live group."""
         return int(self._value("failed"))
+
+    def cause(self) -> dict[str, Any]:
+        """Return for an event why the run fails: code and message, and the stage that failed first if one did."""
+        told = {"code": self._value("error_code"), "message": (self._value("error_message") or "")[:LONGEST_TOLD]}
+        first = self._value("failed_stage_run_id")
+        query = select(stages.c.stage_id).where(stages.c.id == first)
+        return told if first is None else {**told, "failed_stage": self.tx.scalar(query)}
 
     def set(self, **values: Any) -> None:
         """Change columns of the run that are not its status."""

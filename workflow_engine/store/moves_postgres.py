@@ -5,6 +5,8 @@ They do what ``claims`` and ``LockedRun`` do in several, row for row; the contra
 - ``r`` locks the run row. READ COMMITTED gives its latest version even when it had to wait.
 - ``t`` reads the time after the lock was obtained; ``now()`` would be frozen before the wait.
 - ``s`` is the guarded move of the stage run; everything else hangs on its row, so a guard that fails writes nothing.
+- What ``run.failed`` tells is ASCII JSON like all that is stored. The failed stage's row is from before the wait, which
+  does not matter for its id.
 - The barrier is the counter ``remaining`` of the locked row. Counting members instead would use the snapshot from
   before the wait and lose the last member's advance without any error.
 
@@ -32,7 +34,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.records import Advanced, Claim, ClaimKind, Hint, StoredOutput
+from workflow_engine.store.records import LONGEST_TOLD, Advanced, Claim, ClaimKind, Hint, StoredOutput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +97,7 @@ FROM s, r
 _COMPLETE = text("""
 WITH r AS MATERIALIZED (
   SELECT id, generation, status, priority, current_group, input_group, output_group, remaining, failed, event_sequence,
-         error_code
+         error_code, error_message, failed_stage_run_id
   FROM workflow_runs WHERE id = :run_id AND status = 'RUNNING' FOR UPDATE
 ), t AS MATERIALIZED (SELECT workflow_now() AS now FROM r
 ), s AS (
@@ -136,8 +138,18 @@ WITH r AS MATERIALIZED (
   SELECT r.id, r.event_sequence + 1, r.generation, 'stage.completed', s.stage_id,
          '{"attempt":' || s.attempt || '}', t.now FROM r, s, t
   UNION ALL
-  SELECT r.id, r.event_sequence + 2, r.generation, CASE WHEN x.fails THEN 'run.failed' ELSE 'run.completed' END,
-         NULL, '{}', t.now FROM r, x, t WHERE x.completes OR x.fails
+  SELECT r.id, r.event_sequence + 2, r.generation, 'run.completed', NULL, '{}', t.now FROM r, x, t WHERE x.completes
+  UNION ALL
+  SELECT r.id, r.event_sequence + 2, r.generation, 'run.failed', NULL,
+         (SELECT string_agg(CASE WHEN ascii(c) < 128 THEN c
+                                 WHEN ascii(c) < 65536 THEN '\\u' || lpad(to_hex(ascii(c)), 4, '0')
+                                 ELSE '\\u' || to_hex(55232 + (ascii(c) >> 10))
+                                      || '\\u' || to_hex(56320 + (ascii(c) & 1023)) END, '' ORDER BY n)
+          FROM unnest(string_to_array('{"code":' || to_json(r.error_code)
+                 || ',"message":' || to_json(left(coalesce(r.error_message, ''), :longest_told))
+                 || coalesce(',"failed_stage":' || to_json(f.stage_id), '') || '}', NULL)) WITH ORDINALITY AS p(c, n)),
+         t.now
+  FROM r JOIN x ON x.fails CROSS JOIN t LEFT JOIN workflow_stages f ON f.id = r.failed_stage_run_id
 ), n AS (
   INSERT INTO workflow_stages (id, run_id, stage_id, stage_name, stage_number, execution_group, input_group,
     dependencies, generation, status, max_attempts, max_crashes, queue, priority, dispatch_priority, available_at,
@@ -219,6 +231,7 @@ def complete(connection: Connection, completion: Completion) -> Advanced | None:
             "attempt_tokens": report.tokens if report.has_cost else None,
             "metrics": report.metrics,
             "next_count": len(completion.next_stages),
+            "longest_told": LONGEST_TOLD,
             "next_stages": json.dumps([_next_stage(stage) for stage in completion.next_stages]),
             "logs": json.dumps(
                 [

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from workflow_engine.clock import ms_to_instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
     from workflow_engine.errors import ErrorCode
     from workflow_engine.lifecycle import RunStatus, StageStatus
+
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 
 class ClaimKind(StrEnum):
@@ -50,6 +56,34 @@ class Hint:
     priority: int
 
 
+#: Characters of a message that an event carries.
+LONGEST_TOLD: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A time limit that was passed."""
+
+    #: ``timeout``, ``poll_timeout``, ``max_wait``, ``queue_timeout`` or ``deadline``.
+    name: str
+    #: Who had set it: ``stage``, ``suspension``, ``setting`` or ``run``.
+    source: str
+    length_ms: int
+    #: When it passed, in milliseconds since the epoch; None for a limit that the worker measures.
+    at_ms: int | None = None
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """What an event tells about it: the length in seconds, the instant in UTC."""
+        told: dict[str, Any] = {"name": self.name, "source": self.source, "seconds": self.length_ms / 1000}
+        return told if self.at_ms is None else {**told, "at": ms_to_instant(self.at_ms).isoformat()}
+
+    def __str__(self) -> str:
+        """Say it in a message: ``its max_wait of 1 day, 0:00:00 (the setting's), at 2026-01-01T00:00:00+00:00``."""
+        at = "" if self.at_ms is None else f", at {ms_to_instant(self.at_ms).isoformat()}"
+        return f"its {self.name} of {timedelta(milliseconds=self.length_ms)} (the {self.source}'s){at}"
+
+
 @dataclass(frozen=True, slots=True)
 class StageFailure:
     """What is recorded about an error; texts are already sanitised and redacted."""
@@ -58,6 +92,27 @@ class StageFailure:
     type: str
     message: str
     traceback: str = ""
+    #: The limit that was passed, if that is what failed.
+    limit: Limit | None = None
+    #: The exception for the log of the process, or a stand-in where its own text would show a secret. Not recorded.
+    exception: BaseException | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """What an event tells about it."""
+        told: dict[str, Any] = {"code": self.code.value, "message": self.message[:LONGEST_TOLD]}
+        return told if self.limit is None else {**told, "limit": self.limit.event}
+
+    @property
+    def headline(self) -> str:
+        """Type and message on one line."""
+        return " ".join(f"{self.type}: {self.message}".split())
+
+    @property
+    def exc_info(self) -> ExcInfo | None:
+        """What ``logging`` takes to show the exception and its traceback."""
+        error = self.exception
+        return None if error is None or error.__traceback__ is None else (type(error), error, error.__traceback__)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -188,6 +243,8 @@ class StageRow:
     poll_interval_ms: int | None
     max_wait_until: int | None
     final_poll_at: int | None
+    suspended_at: int | None
+    queue_timeout_at: int | None
     poll_failures: int
     poll_crashes: int
     wake_sequence: int

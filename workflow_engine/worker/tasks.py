@@ -14,6 +14,7 @@ from celery import Task
 
 from workflow_engine import engine as commands
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
+from workflow_engine.redact import clean_text
 from workflow_engine.store.database_errors import loggable
 from workflow_engine.worker.messages import tick_body, tick_options
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP, control_queue
@@ -75,6 +76,8 @@ class SweepTask(EngineTask):
 DATABASE_PAUSE: Final = timedelta(seconds=1)
 
 ERROR: Final = "error"
+#: Celery logs the result of a task on one line.
+LONGEST_RESULT: Final = 300
 
 
 def register_tasks(app: Celery, installation: Installation) -> None:
@@ -98,7 +101,7 @@ def register_tasks(app: Celery, installation: Installation) -> None:
 
 
 def perform_stage(installation: Installation, stage_run_id: str, dispatch_number: int) -> str:
-    """Execute what a hint names and return one word about it."""
+    """Execute what a hint names and return what came of it, which Celery logs: ``failed: ValueError: no such page``."""
     try:
         engine = installation.engines.get()
     except BaseException as error:
@@ -109,7 +112,8 @@ def perform_stage(installation: Installation, stage_run_id: str, dispatch_number
         )
         return ERROR
     try:
-        return commands.execute_stage(engine, stage_run_id, dispatch_number).result
+        done = commands.execute_stage(engine, stage_run_id, dispatch_number)
+        return done.result if done.problem is None else clean_text(f"{done.result}: {done.problem}", LONGEST_RESULT)
     except (DatabaseUnavailableError, DatabaseTimeoutError) as error:
         logger.warning(
             "stage run %s: the database is unavailable (%s); the sweep will send it again", stage_run_id, error

@@ -54,6 +54,10 @@ def test_a_stage_that_exhausts_memory_fails_and_its_worker_lives(world: Any) -> 
     bad = world.create_run("exhausting")
 
     world.wait_for(bad, "FAILED")
+    world.wait_for_log(worker, "failed: MemoryError")
+    world.wait_for_log(worker, "succeeded in")
+    assert "Traceback (most recent call last)" in worker.log
+    assert "in exhaust_memory" in worker.log
 
     good = world.create_run("arithmetic", number=1)
     world.wait_for(good)

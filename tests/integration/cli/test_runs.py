@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from workflow_engine.ids import new_id
 from workflow_engine.runtime import WorkflowRuntime
 
@@ -231,3 +233,26 @@ def test_a_fork_shares_what_came_before(command: Command, worker: WorkflowRuntim
     )
 
     assert finished.json["shout"] == "HELLO BIG WORLD."
+
+
+def test_values_whose_names_say_that_they_are_secret_are_not_shown(
+    command: Command, worker: WorkflowRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = command(
+        *("runs", "create", "shouting", "--input", '{"text": "hi"}', "--metadata", "iban=DE89", "--metadata", "user=u"),
+        *("--json", "--key", "k"),
+    )
+    run_id = created.json["id"]
+    worker.get_run(run_id).wait()
+    assert command("runs", "show", run_id, "--json").json["metadata"] == {"iban": "DE89", "user": "u"}
+
+    monkeypatch.setenv("WORKFLOW_ENGINE_REDACT_KEYS", '["iban", "shout"]')
+
+    hidden = {"iban": "[redacted]", "user": "u"}
+    assert command("runs", "show", run_id, "--json").json["metadata"] == hidden
+    assert command("runs", "list", "--json").json["items"][0]["metadata"] == hidden
+    assert "DE89" not in command("runs", "show", run_id).out + command("runs", "list").out
+    assert command("runs", "output", run_id).json == {"shout": "[redacted]", "count": 1}
+    assert command("runs", "wait", run_id).json == {"shout": "[redacted]", "count": 1}
+    assert command("runs", "output", run_id, "--reveal").json == {"shout": "HI!", "count": 1}
+    assert command("workflows", "show", "shouting", "--json").json["config"]["shout"] == "[redacted]"

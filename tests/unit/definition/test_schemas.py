@@ -43,10 +43,6 @@ class Table(BaseModel):
     extra: Any = None
 
 
-class Wider(Row):
-    note: str = "only in the subclass"
-
-
 class Color(Enum):
     RED = "red"
 
@@ -91,11 +87,6 @@ class SpelledNaN(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="strings")
     score: float
     other: str | None = None
-
-
-class Hidden(BaseModel):
-    kept: int
-    dropped: int = Field(default=0, exclude=True)
 
 
 class Handle:
@@ -217,20 +208,6 @@ def test_a_change_that_can_be_parsed_is_stored_parsed() -> None:
 
     assert accepted.score == 2.5
     assert decode_json(text) == {"name": "a", "score": 2.5}
-
-
-def test_fields_of_a_subclass_are_left_out_for_everybody() -> None:
-    accepted, text = Schema.of(Row).accept(Wider(name="a"), what="output")
-
-    assert type(accepted) is Row
-    assert "note" not in text
-
-
-def test_excluded_fields_come_back_with_their_default() -> None:
-    accepted, text = Schema.of(Hidden).accept(Hidden(kept=1, dropped=5), what="output")
-
-    assert accepted == Hidden(kept=1, dropped=0)
-    assert decode_json(text) == {"kept": 1}
 
 
 def test_accepted_values_are_copies() -> None:
