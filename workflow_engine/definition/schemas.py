@@ -269,10 +269,18 @@ class Schema(Generic[T]):
         try:
             return self._adapter.validate_json(text, by_name=True, by_alias=False)
         except ValidationError:
-            # Pydantic does not validate defaults, so that a field which was left to its own may not fit its type.
-            if MARK not in text:
+            value = self._read_defaults(text) if MARK in text else None
+            if value is None:
                 raise
-            return self._adapter.validate_json(drop_unset(text), by_name=True, by_alias=False)
+            return value
+
+    def _read_defaults(self, text: str) -> T | None:
+        """Read what does not fit because of a default, which Pydantic does not validate; None if it is not the same."""
+        with suppress(ValidationError, PydanticSerializationError):
+            value = self._adapter.validate_json(drop_unset(text), by_name=True, by_alias=False)
+            if self._write_plainly(value) == text.replace(MARK, ""):
+                return value
+        return None
 
 
 def describe_type(tp: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
 )
 
 from workflow_engine.definition.schemas import Schema
+from workflow_engine.errors import InvalidDataError, PayloadError
 from workflow_engine.payload import decode_json
 
 
@@ -100,3 +102,26 @@ def test_marks_add_nothing_but_white_space(values: dict[str, Any]) -> None:
 
     plain = Patch.model_construct(set(Patch.model_fields), **vars(patch))
     assert text.replace("\t", "") == Schema.of(Patch).store(plain, what="output")
+
+
+def test_a_value_that_does_not_fit_another_schema_is_refused_and_not_replaced_by_a_default() -> None:
+    class Defaulting(BaseModel):
+        name: str = ""
+        score: float = 5.0
+
+    text = Schema.of(Row).store(Row(), what="output")
+
+    with pytest.raises(InvalidDataError, match="score: Input should be a valid number"):
+        Schema.of(Defaulting).decode(text, what="input")
+
+
+class Sloppy(BaseModel):
+    name: str = ""
+    count: int = None  # type: ignore[assignment] # as people write it
+    made: UUID = Field(default_factory=uuid4)
+
+
+def test_a_default_that_does_not_fit_its_type_is_refused_where_another_default_would_come_back_changed() -> None:
+    with pytest.raises(PayloadError, match="count: its JSON cannot be read back"):
+        Schema.of(Sloppy).store(Sloppy(), what="output")
+    assert kept(Sloppy, Sloppy(made=UUID(int=1))).count is None
