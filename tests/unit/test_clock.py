@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -78,11 +79,16 @@ def test_the_monotonic_clock_does_not_go_back() -> None:
     assert readings == sorted(readings)
 
 
-@pytest.mark.parametrize(("duration", "seconds"), [(timedelta(seconds=2.5), 2.5), (timedelta(seconds=-3), 0.0)])
-def test_sleeping_waits_for_the_duration(monkeypatch: pytest.MonkeyPatch, duration: timedelta, seconds: float) -> None:
-    waits: list[float | None] = []
-    monkeypatch.setattr(threading.Event, "wait", lambda _, timeout=None: waits.append(timeout))
+@pytest.mark.parametrize(
+    ("duration", "slices"), [(timedelta(seconds=1.25), [0.5, 0.5, 0.25]), (timedelta(seconds=-3), [])]
+)
+def test_sleeping_waits_for_the_duration_in_slices(
+    monkeypatch: pytest.MonkeyPatch, duration: timedelta, slices: list[float]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: sum(waits))
+    monkeypatch.setattr(threading.Event, "wait", lambda _, timeout: waits.append(timeout))
 
     SystemClock().sleep(duration)
 
-    assert waits == [seconds]
+    assert waits == slices

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 from workflow_engine.redact import clean_text
@@ -140,3 +141,19 @@ def check_queue(queue: Any) -> None:
     check_name("queue", queue)
     if not _QUEUE.fullmatch(queue):
         raise ValueError(f"queue must be 1 to 100 letters, digits, '_', '.' and '-', got {queue[:120]!r}")
+
+
+def to_cost(cost: Decimal | float | None) -> Decimal:
+    """Return the cost as a decimal; a float keeps the digits that it is printed with.
+
+    Raises:
+        TypeError: ``cost`` is not a number.
+        ValueError: It is negative, NaN or infinite.
+    """
+    if cost is None:
+        return Decimal(0)
+    if isinstance(cost, bool) or not isinstance(cost, Decimal | int | float):
+        raise TypeError(f"cost must be a Decimal or a number, not {type(cost).__name__}")
+    if not math.isfinite(cost) or cost < 0:
+        raise ValueError(f"cost must be a finite number of zero or more, got {cost}")
+    return cost if isinstance(cost, Decimal) else Decimal(str(cost))

@@ -5,15 +5,13 @@ They are thin. Whatever has an effect goes through the port that the engine give
 
 from __future__ import annotations
 
-import math
-from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, overload
 
 from typing_extensions import TypeVar
 
 from workflow_engine.definition.annotations import AnnotationKey, to_annotation
-from workflow_engine.definition.checks import check_fraction, check_metrics, check_whole_number
+from workflow_engine.definition.checks import check_fraction, check_metrics, check_whole_number, to_cost
 from workflow_engine.definition.children import ChildRequest, derive_key
 from workflow_engine.definition.logs import StageLog, to_loggable
 from workflow_engine.definition.ports import StoredOutput
@@ -32,6 +30,7 @@ from workflow_engine.payload import decode_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
+    from decimal import Decimal
 
     from workflow_engine.definition.children import ChildRun
     from workflow_engine.definition.ports import ContextPort, StageIdentity
@@ -223,7 +222,7 @@ class ActiveExecution(Execution):
         check_metrics("metrics", metrics)
         if tokens is not None:
             check_whole_number("tokens", tokens, least=0)
-        self._port.report(_to_cost(cost), tokens or 0, metrics)
+        self._port.report(to_cost(cost), tokens or 0, metrics)
 
     def create_run(
         self,
@@ -399,19 +398,3 @@ class CancelContext(Execution, Generic[StateT_co, ConfigT_co]):
     def config(self) -> ConfigT_co:
         """The resolved config of the stage."""
         return self._config
-
-
-def _to_cost(cost: Decimal | float | None) -> Decimal:
-    """Return the cost as a decimal; a float keeps the digits that it is printed with.
-
-    Raises:
-        TypeError: ``cost`` is not a number.
-        ValueError: It is negative, NaN or infinite.
-    """
-    if cost is None:
-        return Decimal(0)
-    if isinstance(cost, bool) or not isinstance(cost, Decimal | int | float):
-        raise TypeError(f"cost must be a Decimal or a number, not {type(cost).__name__}")
-    if not math.isfinite(cost) or cost < 0:
-        raise ValueError(f"cost must be a finite number of zero or more, got {cost}")
-    return cost if isinstance(cost, Decimal) else Decimal(str(cost))

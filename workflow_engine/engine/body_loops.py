@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from workflow_engine.engine.body_threads import BodyExecutor
 from workflow_engine.errors import StageTimeout
 from workflow_engine.log_context import executed_stage
+from workflow_engine.store.database_errors import loggable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -295,8 +296,10 @@ class _Loop:
             while not self._is_stopped:
                 try:
                     self._loop.run_forever()
-                except BaseException:
-                    logger.exception("a task of a body raised through its event loop, which goes on")
+                except BaseException as error:
+                    logger.exception(
+                        "a task of a body raised through its event loop, which goes on", exc_info=loggable(error)
+                    )
             self._loop.run_until_complete(self._wind_up())
         finally:
             self._loop.close()

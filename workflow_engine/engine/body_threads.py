@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 
 from workflow_engine.errors import StageTimeout
+from workflow_engine.store.database_errors import loggable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,5 +221,5 @@ def _close_old_connections() -> None:
         return
     try:
         database.close_old_connections()
-    except Exception:
-        logger.debug("Django's connections are not looked after", exc_info=True)
+    except Exception as error:
+        logger.debug("Django's connections are not looked after", exc_info=loggable(error))

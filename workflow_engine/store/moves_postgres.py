@@ -5,8 +5,8 @@ They do what ``claims`` and ``LockedRun`` do in several, row for row; the contra
 - ``r`` locks the run row. READ COMMITTED gives its latest version even when it had to wait.
 - ``t`` reads the time after the lock was obtained; ``now()`` would be frozen before the wait.
 - ``s`` is the guarded move of the stage run; everything else hangs on its row, so a guard that fails writes nothing.
-- What ``run.failed`` tells is ASCII JSON like all that is stored. The failed stage's row is from before the wait, which
-  does not matter for its id.
+- A completion that makes the run fail, because a sibling had failed before, is left to the portable form: it is rare,
+  and its event tells why in words.
 - The barrier is the counter ``remaining`` of the locked row. Counting members instead would use the snapshot from
   before the wait and lose the last member's advance without any error.
 
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.records import LONGEST_TOLD, Advanced, Claim, ClaimKind, Hint, StoredOutput
+from workflow_engine.store.records import Advanced, Claim, ClaimKind, Hint, StoredOutput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,8 +97,9 @@ FROM s, r
 _COMPLETE = text("""
 WITH r AS MATERIALIZED (
   SELECT id, generation, status, priority, current_group, input_group, output_group, remaining, failed, event_sequence,
-         error_code, error_message, failed_stage_run_id
-  FROM workflow_runs WHERE id = :run_id AND status = 'RUNNING' FOR UPDATE
+         error_code
+  FROM workflow_runs
+  WHERE id = :run_id AND status = 'RUNNING' AND NOT (remaining = 1 AND failed > 0) FOR UPDATE
 ), t AS MATERIALIZED (SELECT workflow_now() AS now FROM r
 ), s AS (
   UPDATE workflow_stages s
@@ -114,9 +115,7 @@ WITH r AS MATERIALIZED (
   INSERT INTO workflow_outputs (id, run_id, stage_id, payload, created_at)
   SELECT :output_id, r.id, s.stage_id, :payload, t.now FROM r, s, t
 ), x AS MATERIALIZED (
-  SELECT r.id, r.remaining = 1 AS is_last, r.remaining = 1 AND r.failed > 0 AS fails,
-         r.remaining = 1 AND r.failed = 0 AND :next_count = 0 AS completes,
-         r.remaining = 1 AND r.failed = 0 AND :next_count > 0 AS advances
+  SELECT r.id, r.remaining = 1 AND :next_count = 0 AS completes, r.remaining = 1 AND :next_count > 0 AS advances
   FROM r, s
 ), a AS (
   UPDATE workflow_attempts a
@@ -128,9 +127,9 @@ WITH r AS MATERIALIZED (
       current_group = CASE WHEN x.advances THEN r.current_group + 1 ELSE r.current_group END,
       input_group = CASE WHEN x.advances THEN r.current_group ELSE r.input_group END,
       output_group = CASE WHEN x.completes THEN r.current_group ELSE r.output_group END,
-      status = CASE WHEN x.completes THEN 'COMPLETED' WHEN x.fails THEN 'FAILED' ELSE r.status END,
-      completed_at = CASE WHEN x.completes OR x.fails THEN t.now END, error_code = r.error_code,
-      event_sequence = r.event_sequence + CASE WHEN x.completes OR x.fails THEN 2 ELSE 1 END
+      status = CASE WHEN x.completes THEN 'COMPLETED' ELSE r.status END,
+      completed_at = CASE WHEN x.completes THEN t.now END, error_code = r.error_code,
+      event_sequence = r.event_sequence + CASE WHEN x.completes THEN 2 ELSE 1 END
   FROM r, x, t WHERE w.id = r.id
   RETURNING w.status
 ), e AS (
@@ -139,17 +138,6 @@ WITH r AS MATERIALIZED (
          '{"attempt":' || s.attempt || '}', t.now FROM r, s, t
   UNION ALL
   SELECT r.id, r.event_sequence + 2, r.generation, 'run.completed', NULL, '{}', t.now FROM r, x, t WHERE x.completes
-  UNION ALL
-  SELECT r.id, r.event_sequence + 2, r.generation, 'run.failed', NULL,
-         (SELECT string_agg(CASE WHEN ascii(c) < 128 THEN c
-                                 WHEN ascii(c) < 65536 THEN '\\u' || lpad(to_hex(ascii(c)), 4, '0')
-                                 ELSE '\\u' || to_hex(55232 + (ascii(c) >> 10))
-                                      || '\\u' || to_hex(56320 + (ascii(c) & 1023)) END, '' ORDER BY n)
-          FROM unnest(string_to_array('{"code":' || to_json(r.error_code)
-                 || ',"message":' || to_json(left(coalesce(r.error_message, ''), :longest_told))
-                 || coalesce(',"failed_stage":' || to_json(f.stage_id), '') || '}', NULL)) WITH ORDINALITY AS p(c, n)),
-         t.now
-  FROM r JOIN x ON x.fails CROSS JOIN t LEFT JOIN workflow_stages f ON f.id = r.failed_stage_run_id
 ), n AS (
   INSERT INTO workflow_stages (id, run_id, stage_id, stage_name, stage_number, execution_group, input_group,
     dependencies, generation, status, max_attempts, max_crashes, queue, priority, dispatch_priority, available_at,
@@ -231,7 +219,6 @@ def complete(connection: Connection, completion: Completion) -> Advanced | None:
             "attempt_tokens": report.tokens if report.has_cost else None,
             "metrics": report.metrics,
             "next_count": len(completion.next_stages),
-            "longest_told": LONGEST_TOLD,
             "next_stages": json.dumps([_next_stage(stage) for stage in completion.next_stages]),
             "logs": json.dumps(
                 [

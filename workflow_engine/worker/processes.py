@@ -17,6 +17,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from workflow_engine.store.database_errors import loggable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
@@ -119,8 +121,8 @@ def _be_child(work: Callable[[], object], masked: Collection[int]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends in good order
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         work()
-    except BaseException:
-        logger.exception("what the main process had a child do failed")
+    except BaseException as error:
+        logger.exception("what the main process had a child do failed", exc_info=loggable(error))
     finally:
         os._exit(0)
 

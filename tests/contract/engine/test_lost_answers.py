@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from workflow_engine.definition import (
-    Pending,
-    Retry,
-    Suspend,
-    WorkflowBuilder,
-    define_async_batch_stage,
-    define_stage,
-)
+from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.engine import reap_worker
 from workflow_engine.errors import RunStateError
 from workflow_engine.lifecycle import RunStatus
