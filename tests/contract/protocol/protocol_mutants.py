@@ -220,13 +220,13 @@ def the_next_group_starts_in_a_transaction_of_its_own() -> Iterator[None]:
     finish = _engine("finish").finish
     settle = _engine("advance").settle
 
-    def mutant(engine: Any, claim: Any, *rest: Any) -> bool:
+    def mutant(engine: Any, claim: Any, *rest: Any, **options: Any) -> bool:
         with patch.object(_engine("finish"), "settle", _nothing):
-            accepted = finish(engine, claim, *rest)
+            accepted = finish(engine, claim, *rest, **options)
         with_run(engine, claim.run_id, lambda run: settle(run, engine.settings))
         return bool(accepted)
 
-    with patch.object(protocol_steps, "finish", mutant), patch.object(_engine("execute_stage"), "finish", mutant):
+    with patch.object(protocol_steps, "finish", mutant), patch.object(_engine("record_outcome"), "finish", mutant):
         yield
 
 
