@@ -305,7 +305,7 @@ def test_a_sqlite_file_that_is_gone_with_its_folder_is_unavailable(tmp_path: Pat
     database = Database(f"sqlite:///{tmp_path / 'no folder' / 'some.db'}", clock=TurnedClock())
 
     with pytest.raises(
-        DatabaseUnavailableError, match="cannot do that now: OperationalError: unable to open database file"
+        DatabaseUnavailableError, match="does not answer: OperationalError: unable to open database file"
     ):
         database.read(lambda tx: tx.scalar(sa.text("SELECT 1")))
 
@@ -318,7 +318,7 @@ def test_a_sqlite_file_that_is_locked_is_waited_for_and_unavailable_in_the_end(s
     sqlite.read(lambda tx: tx.exec_driver_sql("PRAGMA busy_timeout = 0"))  # of the one connection of the pool
     with closing(sqlite3.connect(str(sqlite.url.database))) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DatabaseUnavailableError, match="cannot do that now: OperationalError: database is locked"):
+        with pytest.raises(DatabaseUnavailableError, match="does not answer: OperationalError: database is locked"):
             sqlite.transact(work)
         other.rollback()
 

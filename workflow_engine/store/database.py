@@ -181,11 +181,8 @@ class Database:
             raise error
 
     def _unavailable(self, error: Exception) -> DatabaseUnavailableError:
-        said = "cannot do that now"
-        if outages.refuses_writes(error):
-            said = "refuses to write (it is read-only, or a standby)"
-        elif outages.is_away(error) and self.is_postgres:
-            said = "does not answer"
+        is_read_only = outages.refuses_writes(error)
+        said = "refuses to write (it is read-only, or a standby)" if is_read_only else "does not answer"
         return DatabaseUnavailableError(f"The database {self.safe_url} {said}: {summarize(error)}")
 
     def _postgres_engine(self, pool_size: int) -> Engine:
