@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_events_are_written_from_a_number_on(command: Command, run_id: str) -> N
 
 def test_a_list_is_as_long_as_it_was_asked_for(command: Command, database: Path) -> None:
     created = command("runs", "create", "shouting", "--input", '{"text": "hi"}').out.strip()
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.row_factory = sqlite3.Row
         row = dict(connection.execute("SELECT * FROM workflow_runs WHERE id = ?", [created]).fetchone())
         copies = [{**row, "id": new_id()} for _ in range(650)]
