@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.advance import cancel_stage_run, fail_stage_run
@@ -16,9 +17,12 @@ from workflow_engine.store.overdue import expired_in_queue, expired_suspensions,
 from workflow_engine.store.records import Limit, StageFailure
 
 if TYPE_CHECKING:
+    from workflow_engine.definition import Workflow
     from workflow_engine.engine.core import Engine
     from workflow_engine.store.moves import LockedRun
     from workflow_engine.store.records import StageRow
+
+logger = logging.getLogger("workflow_engine.engine")
 
 
 def expire_suspensions(engine: Engine) -> int:
@@ -86,13 +90,22 @@ def expire_runs(engine: Engine) -> int:
 
 def _deadline_ms(engine: Engine, run: LockedRun, deadline: int) -> int:
     """Return the length of a deadline; that of a rerun counts anew and is the workflow's."""
-    workflow = engine.registry.find(run.row["workflow_id"])
+    workflow = _find_workflow(engine, run)
     if run.generation > 0 and workflow is not None and workflow.deadline is not None:
         return to_milliseconds(workflow.deadline)
     return int(deadline - run.row["created_at"])
 
 
 def _max_wait_of(engine: Engine, run: LockedRun, stage: StageRow) -> Limit:
-    workflow = engine.registry.find(run.row["workflow_id"])
+    workflow = _find_workflow(engine, run)
     definition = workflow.find_stage(stage.stage_id) if workflow else None
     return passed_max_wait(stage.max_wait_until, stage.suspended_at, definition, engine.settings)
+
+
+def _find_workflow(engine: Engine, run: LockedRun) -> Workflow[Any, Any] | None:
+    """Return the definition, for what is said about a limit: without it the limit ends things all the same."""
+    try:
+        return engine.registry.find(run.row["workflow_id"])
+    except Exception:
+        logger.exception("workflow %s cannot be looked up", run.row["workflow_id"])
+        return None

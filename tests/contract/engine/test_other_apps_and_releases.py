@@ -19,7 +19,7 @@ from workflow_engine.definition import (
     define_async_batch_stage,
     define_stage,
 )
-from workflow_engine.engine import reap_worker
+from workflow_engine.engine import reap_worker, sweep
 from workflow_engine.errors import RunStateError
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunStatus, StageStatus
@@ -265,6 +265,26 @@ def test_what_ends_things_ends_those_of_a_later_release_too(start: Start, change
         tester.sweep()
 
     assert run.status is (RunStatus.CANCELLED if end == "cancel" else RunStatus.FAILED)
+
+
+class BrokenRegistry:
+    def get_workflow(self, workflow_id: str) -> Any:
+        raise LookupError(workflow_id)
+
+
+@pytest.mark.parametrize("limit", ["deadline", "max_wait"])
+def test_limits_end_what_a_registry_of_the_users_cannot_look_up(start: Start, limit: str) -> None:
+    workflow = chain(polled(lambda _: Pending(), max_wait=HOUR))
+    tester = start(workflow, final_poll_grace=timedelta(seconds=1))
+    run = tester.create_run(workflow, 1, deadline=2 * HOUR if limit == "deadline" else None)
+    tester.deliver()
+    sweeper = tester.new_engine(BrokenRegistry())
+
+    for _ in range(2):
+        tester.advance(3 * HOUR)
+        assert sweep(sweeper, force=True).errors == {}
+
+    assert run.status is RunStatus.FAILED
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
