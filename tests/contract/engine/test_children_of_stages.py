@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY
 from workflow_engine.definition import (
     Pending,
     Retry,
@@ -15,7 +16,7 @@ from workflow_engine.definition import (
     define_async_batch_stage,
     define_stage,
 )
-from workflow_engine.definition.children import LONGEST_KEY, derive_key
+from workflow_engine.definition.children import derive_key
 from workflow_engine.engine import reap_worker
 from workflow_engine.errors import InvalidDataError
 from workflow_engine.lifecycle import RunStatus
@@ -165,5 +166,5 @@ def test_keys_of_any_length_and_any_characters_are_keys() -> None:
     keys = [derive_key("run:0:stage", "child", key) for key in ("k" * 300, "k" * 301, "a\x00b", "a\ud800b", "a", "é")]
 
     assert len(set(keys)) == len(keys)
-    assert all(len(key) <= LONGEST_KEY for key in keys)
+    assert all(len(key) <= LONGEST_IDEMPOTENCY_KEY for key in keys)
     assert keys[4] == "run:0:stage/child/a"
