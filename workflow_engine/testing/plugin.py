@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from workflow_engine.testing.servers import Server
-    from workflow_engine.testing.services import PostgresServer, RedisServer
+    from workflow_engine.testing.services import PostgresServer, RabbitServer, RedisServer
 
     ServerT = TypeVar("ServerT", bound=Server)
 
@@ -40,6 +40,14 @@ def redis_server(pytestconfig: pytest.Config) -> Iterator[RedisServer]:
     yield from _serve(pytestconfig, RedisServer(os.environ.get(REDIS_URL_VARIABLE)))
 
 
+@pytest.fixture(scope="session")
+def rabbit_server(pytestconfig: pytest.Config) -> Iterator[RabbitServer]:
+    """The RabbitMQ server of the session, started here."""
+    from workflow_engine.testing.services import RabbitServer
+
+    yield from _serve(pytestconfig, RabbitServer())
+
+
 @pytest.fixture
 def private_postgres_server(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
     """A PostgreSQL server of this test alone, always started here: stop it, crash it, restart it."""
@@ -54,6 +62,14 @@ def private_redis_server(pytestconfig: pytest.Config) -> Iterator[RedisServer]:
     from workflow_engine.testing.services import RedisServer
 
     yield from _serve(pytestconfig, RedisServer())
+
+
+@pytest.fixture
+def private_rabbit_server(pytestconfig: pytest.Config) -> Iterator[RabbitServer]:
+    """A RabbitMQ server of this test alone: stop it, crash it, restart it."""
+    from workflow_engine.testing.services import RabbitServer
+
+    yield from _serve(pytestconfig, RabbitServer())
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +90,12 @@ def postgres_url(postgres_server: PostgresServer, postgres_template: str | None)
 def redis_url(redis_server: RedisServer) -> str:
     """URL of an empty Redis database of this test alone (one of 15, in turn)."""
     return redis_server.claim_database()
+
+
+@pytest.fixture
+def rabbit_url(rabbit_server: RabbitServer) -> str:
+    """URL of a virtual host of RabbitMQ that no other test uses."""
+    return rabbit_server.claim_virtual_host()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
