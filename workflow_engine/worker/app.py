@@ -11,10 +11,13 @@ from workflow_engine.worker.brokers import guard_connections
 from workflow_engine.worker.configuration import configure
 from workflow_engine.worker.installation import Installation, remember_installation
 from workflow_engine.worker.options import WorkerOptions
+from workflow_engine.worker.outages import OutlivesOutages
 from workflow_engine.worker.priorities import PRIORITY_STEPS
 from workflow_engine.worker.processes import EngineHolder
+from workflow_engine.worker.queues import make_queues_known
 from workflow_engine.worker.steps import WorkflowStep
 from workflow_engine.worker.tasks import register_tasks
+from workflow_engine.worker.transports import check_known_broker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,8 +77,9 @@ def install(
         consume: Whether a worker that is started without ``-Q`` consumes the engine's queues besides its own.
 
     Raises:
-        ConfigurationError: The app has an engine already.
+        ConfigurationError: The app has an engine already, or its broker is known and cannot carry hints.
     """
+    check_known_broker(app)
     installation = Installation(
         engines=EngineHolder(build_engine),
         settings=settings,
@@ -85,9 +89,11 @@ def install(
     )
     remember_installation(app, installation)
     guard_connections(app)
+    make_queues_known(app, installation.list_queues)
     configure(app, settings)
     register_tasks(app, installation)
     app.steps["worker"].add(WorkflowStep)
+    app.steps["consumer"].add(OutlivesOutages)
     app.user_options["worker"].add(
         Option(["--with-sweeper"], is_flag=True, help="Sweep every interval: no beat is needed.")
     )

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from amqp.exceptions import PreconditionFailed, RecoverableConnectionError
 from kombu import Connection
-from kombu.transport import memory, redis
+from kombu.transport import memory, pyamqp, redis, virtual
 from kombu.utils.imports import symbol_by_name
 from redis import Redis
 
 from workflow_engine.worker.envelopes import find_entry_problem, find_envelope_problem
 from workflow_engine.worker.memory import MemoryTransport
+from workflow_engine.worker.refusals import are_expected, check_writes, expecting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from celery import Celery
 
 logger = logging.getLogger("workflow_engine.broker")
@@ -57,12 +62,28 @@ class GuardedQoS(redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message; nobody is there to be told once the connection that it came by is gone."""
         if not self._is_lost():
-            super().ack(delivery_tag)
+            with self._outliving(delivery_tag):
+                super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         """Reject a message; as ``ack``."""
         if not self._is_lost():
-            super().reject(delivery_tag, requeue)
+            with self._outliving(delivery_tag):
+                super().reject(delivery_tag, requeue)
+
+    @contextmanager
+    def _outliving(self, delivery_tag: str) -> Iterator[None]:
+        """Count the message as done with when Redis cannot be told.
+
+        kombu would count it as taken for ever, and with as many as the worker may take it would ask Redis for nothing
+        again, and so never find out that the connection is lost.
+        """
+        channel: Any = self.channel
+        try:
+            yield
+        except channel.connection_errors as error:
+            logger.warning("Redis was not told about a message that was done with: %s", error)
+            virtual.QoS.ack(self, delivery_tag)
 
     def _is_lost(self) -> bool:
         # A task that ends after the worker has connected anew acknowledges by the old channel. kombu would look up
@@ -95,6 +116,30 @@ class GuardedClients:
             return partial(GuardedPrefixedClient, **client.keywords)
         return GuardedClient
 
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's signature
+        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
+        return {**params, "connection_class": expecting(params["connection_class"])}
+
+
+class UsableConnections:
+    """Mixed into a Redis transport: in a worker, a connection counts as established when Redis accepts writes by it.
+
+    So Celery's own growing pauses lie between the tries, and nothing is taken from a list that cannot be accounted for.
+    """
+
+    def establish_connection(self) -> Any:
+        """Connect; raise an error of the connection while Redis refuses writes."""
+        established = super().establish_connection()  # type: ignore[misc]
+        if are_expected():
+            [channel] = established._avail_channels  # noqa: SLF001 - made to try the connection, kept for its first user
+            try:
+                check_writes(channel)
+            except BaseException:
+                established._avail_channels.clear()  # noqa: SLF001 - same
+                channel.close()
+                raise
+        return established
+
 
 class GuardedDelivery:
     """Mixed into a transport: a message that kombu or Celery would fail on is dropped before they see it."""
@@ -111,7 +156,7 @@ class GuardedChannel(GuardedClients, redis.Channel):
     """A Redis channel with the guard."""
 
 
-class GuardedTransport(GuardedDelivery, redis.Transport):
+class GuardedTransport(GuardedDelivery, UsableConnections, redis.Transport):
     """The Redis transport with the guard."""
 
     Channel: type[redis.Channel] = GuardedChannel
@@ -121,10 +166,44 @@ class GuardedSentinelChannel(GuardedClients, redis.SentinelChannel):
     """A Redis Sentinel channel with the guard."""
 
 
-class GuardedSentinelTransport(GuardedDelivery, redis.SentinelTransport):
+class GuardedSentinelTransport(GuardedDelivery, UsableConnections, redis.SentinelTransport):
     """The Redis Sentinel transport with the guard."""
 
     Channel: type[redis.SentinelChannel] = GuardedSentinelChannel
+
+
+class GuardedRabbitChannel(pyamqp.Channel):
+    """A RabbitMQ channel: that a message was held for too long is a lost connection, as it can be mended by a new one.
+
+    RabbitMQ closes the channel of a consumer that holds a message longer than ``consumer_timeout``, half an hour unless
+    told otherwise. Celery would end the worker, and with it the stage that the message had started.
+    """
+
+    def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
+        try:
+            super()._on_close(reply_code, reply_text, class_id, method_id)  # type: ignore[misc]
+        except PreconditionFailed as error:
+            if (class_id, method_id) != (0, 0):  # a method of ours was wrong
+                raise
+            raise RecoverableConnectionError(reply_text) from error
+
+
+class GuardedRabbitConnection(pyamqp.Connection):
+    """A connection that has such channels."""
+
+    Channel: Any = GuardedRabbitChannel
+
+
+class GuardedRabbitTransport(pyamqp.Transport):
+    """The RabbitMQ transport with such connections."""
+
+    Connection: Any = GuardedRabbitConnection
+
+
+class GuardedRabbitTLSTransport(pyamqp.SSLTransport):
+    """The RabbitMQ transport over TLS with such connections."""
+
+    Connection: Any = GuardedRabbitConnection
 
 
 #: What takes the place of what; other transports are used as they are.
@@ -132,6 +211,8 @@ REPLACEMENTS: Final[dict[type[Any], type[Any]]] = {
     redis.Transport: GuardedTransport,
     redis.SentinelTransport: GuardedSentinelTransport,
     memory.Transport: MemoryTransport,
+    pyamqp.Transport: GuardedRabbitTransport,
+    pyamqp.SSLTransport: GuardedRabbitTLSTransport,
 }
 
 

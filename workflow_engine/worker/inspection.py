@@ -37,8 +37,7 @@ class CeleryProbe:
     def depths(self, queues: Collection[str]) -> dict[str, int] | None:
         """Return how many messages wait in each queue; None when the broker cannot be asked."""
         try:
-            with self._link.channel() as channel:
-                return count_queues(channel, queues)
+            return self._link.use(lambda channel: count_queues(channel, queues))
         except Exception:  # noqa: BLE001 - whatever it is, the broker cannot be asked
             return None
 

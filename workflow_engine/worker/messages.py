@@ -8,10 +8,11 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.worker.names import EXECUTE_STAGE
-from workflow_engine.worker.priorities import priority_step
+from workflow_engine.worker.priorities import broker_priority
 
 if TYPE_CHECKING:
     from workflow_engine.store.records import Hint
+    from workflow_engine.worker.transports import Broker
 
 NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -45,12 +46,12 @@ def headers(hint: Hint) -> dict[str, Any]:
     }
 
 
-def publish_options(hint: Hint) -> dict[str, Any]:
-    """Return how to publish the hint: to its queue by the default exchange, once, at its priority."""
+def publish_options(hint: Hint, broker: Broker) -> dict[str, Any]:
+    """Return how to publish the hint: to its queue by the default exchange, once, at its priority on that broker."""
     return {
         "exchange": "",
         "routing_key": hint.queue,
-        "priority": priority_step(hint.priority),
+        "priority": broker_priority(hint.priority, broker),
         "content_type": "application/json",
         "content_encoding": "utf-8",
         "headers": headers(hint),

@@ -7,16 +7,18 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
+from celery.apps.worker import Worker
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.worker.configuration import check_configuration
 from workflow_engine.worker.installation import find_installation, get_installation
 from workflow_engine.worker.priorities import STEPS, list_name
+from workflow_engine.worker.queues import check_declarations, find_queue
 from workflow_engine.worker.shutdown import Shutdown
 from workflow_engine.worker.sweeper import build_sweeper
+from workflow_engine.worker.transports import Broker, check_broker
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -35,7 +37,7 @@ def add_queues(instance: Any, **_: object) -> None:
 def select_queues(app: Celery, names: list[str]) -> None:
     """Add the queues to those that a worker of the app consumes."""
     for name in names:
-        app.amqp.queues.select_add(Queue(name, Exchange(name), routing_key=name))
+        app.amqp.queues.select_add(find_queue(app, name))
 
 
 class WorkflowStep(bootsteps.StartStopStep):
@@ -44,6 +46,8 @@ class WorkflowStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, *, with_sweeper: bool = False, **options: Any) -> None:
         super().__init__(worker, **options)
         check_configuration(worker.app)
+        check_broker(worker.app)
+        check_memory(worker)
         self._installation = get_installation(worker.app)
         self._sweeper = build_sweeper(self._installation, with_sweeper=with_sweeper)
         self._shutdown = Shutdown(self._installation)
@@ -51,6 +55,7 @@ class WorkflowStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Check the broker's keys, then begin to sweep."""
         check_lists(worker.app)
+        check_declarations(worker.app, self._installation.list_queues())
         if isinstance(worker.pool, PreforkPool):
             self._installation.engines.expect_forks()
         self._shutdown.watch(worker)
@@ -65,6 +70,20 @@ class WorkflowStep(bootsteps.StartStopStep):
     def terminate(self, worker: Any) -> None:
         """Stop at once."""
         self.stop(worker)
+
+
+def check_memory(worker: Any) -> None:
+    """Refuse to serve ``memory://`` in a process of Celery's own, which nobody else can reach.
+
+    Raises:
+        ConfigurationError: The worker was started by ``celery worker`` or ``workflow-engine worker``.
+    """
+    connection = worker.app.connection_for_read()
+    if isinstance(worker, Worker) and connection.transport.driver_type == Broker.MEMORY:
+        raise ConfigurationError(
+            "memory:// is a broker within one process: give this worker Redis or RabbitMQ (WORKFLOW_ENGINE_BROKER_URL, "
+            "or the app's broker_url), or run stages inside the application (runtime.start(), workflow-engine dev)"
+        )
 
 
 def check_lists(app: Celery) -> None:

@@ -160,8 +160,8 @@ def test_logging_and_signals_of_the_process_are_left_alone(embed: Any) -> None:
 def test_it_sweeps_by_itself_when_told_so(embed: Any) -> None:
     embedding = embed(sweep_in_workers="always")
     run_id = embedding.create_run(1)
-    with embedding.dispatcher._link.channel() as channel:
-        channel.queue_purge(embedding.settings.queue)  # the message is lost: only a sweep finds the run again
+    # The message is lost: only a sweep finds the run again.
+    embedding.dispatcher._link.use(lambda channel: channel.queue_purge(embedding.settings.queue))
     embedding.engine.database.transact(lambda tx: tx.exec_driver_sql("UPDATE workflow_stages SET dispatched_at = 0"))
 
     embedding.worker.start()
