@@ -48,8 +48,7 @@ def engine_queue(name: str) -> Queue:
 
 def find_queue(app: Celery, name: str) -> Queue:
     """Return how the app declares the queue: what its ``task_queues`` say about it, else as a queue of the engine."""
-    queues = app.amqp.queues
-    return queues[name] if name in queues else engine_queue(name)
+    return app.amqp.queues[name] if name in _names_of(app.conf.task_queues) else engine_queue(name)
 
 
 def make_queues_known(app: Celery, list_names: Callable[[], Iterable[str]]) -> None:

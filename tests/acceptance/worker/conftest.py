@@ -25,7 +25,7 @@ from workflow_engine.worker.dispatcher import CeleryDispatcher
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-PATIENCE = 120.0
+PATIENCE = 20.0
 
 
 def _load(name: str) -> ModuleType:
@@ -163,9 +163,10 @@ def database_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'worker.db'}"
 
 
-@pytest.fixture
-def broker_url(redis_url: str) -> str:
-    return redis_url
+@pytest.fixture(params=["redis", "rabbit"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture
