@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import get_transport_cls, memory, pyamqp, redis
-from kombu.utils.url import maybe_sanitize_url, parse_url
+from kombu.utils.url import maybe_sanitize_url
 
 from workflow_engine.errors import ConfigurationError
 
@@ -40,11 +40,11 @@ def check_broker(app: Celery) -> None:
     Raises:
         ConfigurationError: The message names the brokers that can.
     """
-    for connection in (app.connection_for_read(), app.connection_for_write()):
-        _check_transport(connection.transport_cls, connection.as_uri())
-        for url in connection.alt:  # the other brokers of a list; those without a scheme are of the first one's kind
-            if "://" in url:
-                _check_transport(parse_url(url)["transport"], url)
+    conf: Any = app.conf
+    _check_urls(conf.broker_read_url)
+    _check_urls(conf.broker_write_url)
+    if not conf.broker_url and conf.broker_transport:
+        _check_transport(conf.broker_transport, conf.broker_transport)
 
 
 def check_known_broker(app: Celery) -> None:
@@ -57,10 +57,14 @@ def check_known_broker(app: Celery) -> None:
     if celery.configured:
         check_broker(app)
     elif not os.environ.get("CELERY_BROKER_URL"):  # Celery prefers the variable
-        url = celery._preconf.get("broker_url")  # noqa: SLF001 - what Celery(broker=…) and app.conf… remember until then
-        for part in str(url or "").split(";"):
-            if "://" in part:
-                _check_transport(parse_url(part)["transport"], part)
+        _check_urls(celery._preconf.get("broker_url"))  # noqa: SLF001 - what Celery(broker=…) remembers until then
+
+
+def _check_urls(urls: Any) -> None:
+    for url in urls.split(";") if isinstance(urls, str) else urls or ():
+        scheme, found, _ = url.partition("://")
+        if found:  # else it is one of a list, and of the kind of the first
+            _check_transport(scheme.partition("+")[0], url)
 
 
 def _check_transport(transport: Any, url: str) -> None:

@@ -11,7 +11,6 @@ import pytest
 import redis
 
 
-
 @pytest.fixture
 def broker_url(redis_url: str) -> str:
     return redis_url

@@ -132,7 +132,7 @@ def test_a_worker_does_not_start_on_a_queue_of_other_arguments(app: Celery, chan
     channel.queue_declare("workflow", durable=True, auto_delete=False)
     select_queues(app, ["workflow"])
 
-    with pytest.raises(ConfigurationError, match="for queue 'workflow'.*Delete the queue"):
+    with pytest.raises(ConfigurationError, match=r"for queue 'workflow'.*Delete the queue"):
         check_declarations(app, ["workflow"])
 
 
