@@ -336,5 +336,6 @@ class RabbitServer(Server):
 
     @override
     def _start(self) -> None:
+        self.find_binaries()
         self._mapper.start()
         super()._start()
