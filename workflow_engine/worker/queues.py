@@ -31,8 +31,6 @@ ARGUMENTS: Final[dict[str, Any]] = {
     "x-max-priority": MOST_IMPORTANT,
     # Said because a virtual host may have another default; quorum queues have no such priorities.
     "x-queue-type": "classic",
-    # From RabbitMQ 3.12 on: 30 days. Its default takes a message away from a stage that runs for half an hour.
-    "x-consumer-timeout": 30 * 24 * 3600 * 1000,
 }
 
 REMEDY: Final = (

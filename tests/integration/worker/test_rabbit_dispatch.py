@@ -185,3 +185,14 @@ def test_what_the_app_says_about_a_queue_of_ours_holds_for_everybody(
 
     assert find_queue(app, "workflow").queue_arguments == {"x-max-priority": 3}
     assert caplog.text == ""
+
+
+def test_a_queue_that_this_user_may_not_declare_is_left_to_others_and_stops_no_hint(
+    dispatcher: CeleryDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    reserved = replace(HINT, queue="amq.reserved")  # whoever asks, RabbitMQ refuses to declare such a name
+
+    dispatcher.dispatch([reserved, HINT])
+
+    wait_for_depths(dispatcher, workflow=1)
+    assert caplog.text == ""
