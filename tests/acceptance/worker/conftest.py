@@ -25,7 +25,7 @@ from workflow_engine.worker.dispatcher import CeleryDispatcher
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-PATIENCE = 15.0
+PATIENCE = 120.0
 
 
 def _load(name: str) -> ModuleType:
