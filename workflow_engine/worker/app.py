@@ -10,6 +10,7 @@ from click import Option
 from workflow_engine.worker.brokers import guard_connections
 from workflow_engine.worker.configuration import configure
 from workflow_engine.worker.installation import Installation, remember_installation
+from workflow_engine.worker.names import control_queue
 from workflow_engine.worker.options import WorkerOptions
 from workflow_engine.worker.outages import OutlivesOutages
 from workflow_engine.worker.priorities import PRIORITY_STEPS
@@ -89,7 +90,7 @@ def install(
     )
     remember_installation(app, installation)
     guard_connections(app)
-    make_queues_known(app, installation.list_queues)
+    make_queues_known(app, [settings.queue, control_queue(settings.queue)])
     configure(app, settings)
     register_tasks(app, installation)
     app.steps["worker"].add(WorkflowStep)

@@ -126,6 +126,9 @@ class BrokerLink:
         """Close the connection; the next use opens another."""
         if self._pid == os.getpid():
             with self._lock:
+                if self._connection is not None:
+                    with suppress(Exception):
+                        self._connection.release()
                 self._drop()
 
     def _reset(self) -> None:

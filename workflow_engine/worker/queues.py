@@ -20,7 +20,7 @@ from workflow_engine.worker.priorities import MOST_IMPORTANT
 from workflow_engine.worker.transports import Broker, broker_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
 
     from celery import Celery
 
@@ -49,7 +49,7 @@ def find_queue(app: Celery, name: str) -> Queue:
     return app.amqp.queues[name] if name in _names_of(app.conf.task_queues) else engine_queue(name)
 
 
-def make_queues_known(app: Celery, list_names: Callable[[], Iterable[str]]) -> None:
+def make_queues_known(app: Celery, names: Collection[str]) -> None:
     """Give the app the engine's declarations, for whenever a worker, beat or a publisher names one of these queues.
 
     Else Celery would make up a declaration for ``-Q workflow``. Nothing is consumed that was not before.
@@ -58,23 +58,25 @@ def make_queues_known(app: Celery, list_names: Callable[[], Iterable[str]]) -> N
 
     def build(self: Any, queues: Any, *args: Any, **options: Any) -> Any:
         made = base.Queues(self, queues, *args, **options)
-        _add_missing(made, list_names(), _names_of(queues))
+        for name in names:
+            if name not in _names_of(queues):
+                made.add(engine_queue(name))
         return made
 
     knowing: Any = type("KnowingAMQP", (base,), {"Queues": build})
     app.amqp_cls = knowing
     if "amqp" in vars(app):  # somebody asked for it before the engine was installed
-        _add_missing(app.amqp.queues, list_names(), _names_of(app.conf.task_queues))
+        add_known(app, names)
+
+
+def add_known(app: Celery, names: Iterable[str]) -> None:
+    """Add the engine's declarations of these queues to those that the app knows."""
+    for name in names:
+        app.amqp.queues.add(find_queue(app, name))
 
 
 def _names_of(queues: Any) -> set[str]:
     return {getattr(queue, "name", queue) for queue in queues or ()}
-
-
-def _add_missing(queues: Any, names: Iterable[str], declared: Collection[str]) -> None:
-    for name in names:
-        if name not in declared:
-            queues.add(engine_queue(name))
 
 
 def declare(app: Celery, channel: Any, name: str) -> None:

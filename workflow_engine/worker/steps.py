@@ -15,7 +15,7 @@ from workflow_engine.errors import ConfigurationError
 from workflow_engine.worker.configuration import check_configuration
 from workflow_engine.worker.installation import find_installation, get_installation
 from workflow_engine.worker.priorities import STEPS, list_name
-from workflow_engine.worker.queues import check_declarations, find_queue
+from workflow_engine.worker.queues import add_known, check_declarations, find_queue
 from workflow_engine.worker.shutdown import Shutdown
 from workflow_engine.worker.sweeper import build_sweeper
 from workflow_engine.worker.transports import Broker, check_broker
@@ -30,7 +30,10 @@ logger = logging.getLogger("workflow_engine.worker")
 def add_queues(instance: Any, **_: object) -> None:
     """Add the engine's queues to those that a worker consumes by default; Celery applies ``-Q`` and ``-X`` afterwards."""
     installation = find_installation(instance.app)
-    if installation is not None and installation.consume:
+    if installation is None:
+        return
+    add_known(instance.app, installation.list_queues())
+    if installation.consume:
         select_queues(instance.app, installation.list_queues())
 
 
