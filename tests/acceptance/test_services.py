@@ -5,6 +5,7 @@ import pwd
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +15,12 @@ from pathlib import Path
 import psycopg2
 import pytest
 import redis
+from kombu import Connection
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.testing import processes, services
 from workflow_engine.testing.servers import MissingServiceError, ServiceStartError
-from workflow_engine.testing.services import PostgresServer, RedisServer
+from workflow_engine.testing.services import VIRTUAL_HOSTS, PostgresServer, RabbitServer, RedisServer
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -53,6 +55,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_at_all(nothing_installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "POSTGRES_WHEELS", ())
     monkeypatch.setattr(services, "REDIS_WHEELS", ())
+    monkeypatch.setattr(services, "RABBITMQ_DIRECTORIES", ())
 
 
 def test_each_test_gets_a_database_of_its_own(postgres_server: PostgresServer, postgres_url: str) -> None:
@@ -136,6 +139,48 @@ def test_a_killed_redis_remembers_only_what_it_appended(*, appendonly: bool, sur
         server.restart()
 
         assert read_key(server.url(3), "key") == survives
+
+
+def test_rabbitmq_listens_here_alone_keeps_its_queues_over_a_restart_and_leaves_no_process() -> None:
+    with RabbitServer() as server:
+        watches = [os.pidfd_open(pid) for pid in (server.pid, server._mapper.pid)]
+        listening = {address for pid in (server.pid, server._mapper.pid) for address in listening_addresses(pid)}
+        with Connection(server.url()) as connection:
+            connection.channel().queue_declare("kept", durable=True, auto_delete=False)
+
+        server.restart()
+
+        watches.append(os.pidfd_open(server.pid))
+        with Connection(server.url()) as connection:
+            connection.channel().queue_declare("kept", passive=True)
+
+    assert listening <= {"127.0.0.1", "::1"}
+    assert listening
+    for watch in watches:
+        assert select.select([watch], [], [], 0)[0] == [watch]
+        os.close(watch)
+
+
+def test_a_virtual_host_is_handed_out_once() -> None:
+    with RabbitServer() as server:
+        urls = [server.claim_virtual_host() for _ in range(VIRTUAL_HOSTS + 1)]
+
+        assert len(set(urls)) == VIRTUAL_HOSTS + 1
+        with Connection(urls[-1]) as connection:
+            connection.channel()
+
+
+def listening_addresses(pid: int) -> set[str]:
+    """Return the addresses on which a process listens for TCP."""
+    sockets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: PTH115 - no path, a name
+    found = set()
+    for family, name in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            local, state, inode = (line.split()[index] for index in (1, 3, 9))
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                words = [bytes.fromhex(local[i : i + 8])[::-1] for i in range(0, len(local.partition(":")[0]), 8)]
+                found.add(socket.inet_ntop(family, b"".join(words)))
+    return found
 
 
 def test_closing_a_server_removes_its_process_and_its_directory() -> None:
@@ -250,10 +295,11 @@ def test_a_server_started_by_a_thread_outlives_the_thread() -> None:
     [
         (PostgresServer, ["apt-get install postgresql", "WORKFLOW_ENGINE_TEST_POSTGRES_URL"]),
         (RedisServer, ["apt-get install redis-server", "WORKFLOW_ENGINE_TEST_REDIS_URL"]),
+        (RabbitServer, ["apt-get install rabbitmq-server"]),
     ],
 )
 def test_a_missing_server_is_named_with_its_remedies(
-    server: type[PostgresServer | RedisServer], remedies: list[str]
+    server: type[PostgresServer | RedisServer | RabbitServer], remedies: list[str]
 ) -> None:
     with pytest.raises(MissingServiceError) as caught:
         server().start()

@@ -1,7 +1,8 @@
 """Work that is due and has no live message: found by a watermark, never by age alone.
 
-Each list of the broker, a queue and priority, is first in, first out. So when a message that was dispatched at T has
-been claimed, everything sent to the same list before T was delivered or lost; when the list is empty, everything was.
+Each list of the broker, a queue and priority, is first in, first out, and is read before the lists of lower priorities.
+So when a message that was dispatched at T has been claimed, everything sent before T to its list and to the more
+important ones of its queue was delivered or lost; when a list is empty, everything sent to it was.
 A deep backlog is therefore never sent twice, however old it grows, and lost messages are found however young they are.
 """
 
@@ -19,6 +20,8 @@ from workflow_engine.store.records import Hint
 from workflow_engine.store.tables import controls, runs, stages
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine import Connection
 
 #: Claims older than this say nothing new about the lists.
@@ -83,7 +86,16 @@ def waiting_lists(tx: Connection) -> tuple[int, list[WaitingList]]:
             .group_by(stages.c.queue, stages.c.dispatch_priority)
         )
     }
-    return present, [WaitingList(queue, priority, marks.get((queue, priority), 0)) for queue, priority in rows]
+    return present, [WaitingList(queue, priority, _delivered_until(marks, queue, priority)) for queue, priority in rows]
+
+
+def _delivered_until(marks: Mapping[tuple[str, int], int], queue: str, priority: int) -> int:
+    """Return until when everything sent to the list was delivered or lost, by the newest claim of each list.
+
+    A broker that cannot tell whether a list is empty (RabbitMQ counts whole queues) would never give up what it lost of
+    an important list while a less important one is full.
+    """
+    return max((mark for (other, rank), mark in marks.items() if other == queue and rank <= priority), default=0)
 
 
 def dispatch_due(tx: Connection, waiting: WaitingList, *, slack_ms: int, limit: int) -> list[Hint]:

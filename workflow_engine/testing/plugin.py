@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from workflow_engine.testing.pgbouncer import PgBouncerServer
     from workflow_engine.testing.servers import Server
-    from workflow_engine.testing.services import PostgresServer, RedisServer
+    from workflow_engine.testing.services import PostgresServer, RabbitServer, RedisServer
 
     ServerT = TypeVar("ServerT", bound=Server)
 
@@ -47,6 +47,14 @@ def redis_server(pytestconfig: pytest.Config) -> Iterator[RedisServer]:
     from workflow_engine.testing.services import REDIS_URL_VARIABLE, RedisServer
 
     yield from _serve(pytestconfig, RedisServer(os.environ.get(REDIS_URL_VARIABLE)))
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(pytestconfig: pytest.Config) -> Iterator[RabbitServer]:
+    """The RabbitMQ server of the session, started here."""
+    from workflow_engine.testing.services import RabbitServer
+
+    yield from _serve(pytestconfig, RabbitServer())
 
 
 @pytest.fixture
@@ -83,6 +91,12 @@ def postgres_url(postgres_server: PostgresServer, postgres_template: str | None)
 def redis_url(redis_server: RedisServer) -> str:
     """URL of an empty Redis database of this test alone (one of 15, in turn)."""
     return redis_server.claim_database()
+
+
+@pytest.fixture
+def rabbit_url(rabbit_server: RabbitServer) -> str:
+    """URL of a virtual host of RabbitMQ that no other test uses."""
+    return rabbit_server.claim_virtual_host()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

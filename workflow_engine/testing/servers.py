@@ -1,4 +1,4 @@
-"""A server that tests start, stop, crash and restart: what PostgreSQL and Redis have in common."""
+"""A server that tests start, stop, crash and restart: what PostgreSQL, Redis and RabbitMQ have in common."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class Server(ABC):
 
     #: What it is called in messages and directory names.
     name: str
+    #: Seconds that it may take until it answers.
+    start_seconds = START_SECONDS
 
     def __init__(self, external_url: str | None = None) -> None:
         self._external = urlsplit(external_url) if external_url else None
@@ -58,7 +60,7 @@ class Server(ABC):
 
         Raises:
             MissingServiceError: There is no such server on this machine.
-            ServiceStartError: It does not start, or does not answer in 30 seconds.
+            ServiceStartError: It does not start, or does not answer in time.
         """
         if self._external is not None:
             self._ping_external()
@@ -130,7 +132,7 @@ class Server(ABC):
         raise ServiceStartError(f"{self.name} does not start:\n{self._home.log_tail()}")
 
     def _wait_until_answers(self, process: subprocess.Popen[bytes]) -> bool:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while time.monotonic() < deadline:
             if self._answers():
                 return True

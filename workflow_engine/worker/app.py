@@ -15,6 +15,7 @@ from workflow_engine.worker.priorities import PRIORITY_STEPS
 from workflow_engine.worker.processes import EngineHolder
 from workflow_engine.worker.steps import WorkflowStep
 from workflow_engine.worker.tasks import register_tasks
+from workflow_engine.worker.transports import check_known_broker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -80,8 +81,9 @@ def install(
         consume: Whether a worker that is started without ``-Q`` consumes the engine's queues besides its own.
 
     Raises:
-        ConfigurationError: The app has an engine already.
+        ConfigurationError: The app has an engine already, or its broker is known and cannot carry hints.
     """
+    check_known_broker(app)
     installation = Installation(
         engines=EngineHolder(build_engine),
         settings=settings,

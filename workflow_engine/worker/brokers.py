@@ -11,17 +11,22 @@ from contextvars import ContextVar
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
+from amqp.exceptions import PreconditionFailed, RecoverableConnectionError
 from kombu import Connection
-from kombu.transport import memory, redis
+from kombu.transport import memory, pyamqp, redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis import Redis
 
 from workflow_engine.worker.envelopes import find_entry_problem, find_envelope_problem
 from workflow_engine.worker.memory import MemoryTransport
 from workflow_engine.worker.priorities import STEPS
+from workflow_engine.worker.refusals import are_expected, check_writes, expecting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
     from celery import Celery
 
@@ -76,12 +81,28 @@ class GuardedQoS(redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message; nobody is there to be told once the connection that it came by is gone."""
         if not self._is_lost():
-            super().ack(delivery_tag)
+            with self._outliving(delivery_tag):
+                super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         """Reject a message; as ``ack``."""
         if not self._is_lost():
-            super().reject(delivery_tag, requeue)
+            with self._outliving(delivery_tag):
+                super().reject(delivery_tag, requeue)
+
+    @contextmanager
+    def _outliving(self, delivery_tag: str) -> Iterator[None]:
+        """Count the message as done with when Redis cannot be told.
+
+        kombu would count it as taken for ever, and with as many as the worker may take it would ask Redis for nothing
+        again, and so never find out that the connection is lost.
+        """
+        channel: Any = self.channel
+        try:
+            yield
+        except channel.connection_errors as error:
+            logger.warning("Redis was not told about a message that was done with: %s", error)
+            virtual.QoS.ack(self, delivery_tag)
 
     def _is_lost(self) -> bool:
         # A task that ends after the worker has connected anew acknowledges by the old channel. kombu would look up
@@ -171,12 +192,33 @@ class ServingChannel(redis.Channel):
         name: str = bytes_to_str(list_name)
         return name.rsplit(self.sep, 1)[0] in self.engine_queues
 
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's signature
+        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
+        return {**params, "connection_class": expecting(params["connection_class"])}
+
 
 class ServingTransport(redis.Transport):
-    """A Redis transport that drops, of the engine's queues, what kombu or Celery would fail on."""
+    """A Redis transport that drops, of the engine's queues, what kombu or Celery would fail on.
+
+    A connection counts as established when Redis accepts writes by it. So Celery's own growing pauses lie between the
+    tries, and nothing is taken from a list that cannot be accounted for.
+    """
 
     #: Names of the engine's queues.
     engine_queues: frozenset[str] = frozenset()
+
+    def establish_connection(self) -> Any:
+        """Connect; raise an error of the connection while Redis refuses writes."""
+        established: Any = super().establish_connection()
+        if are_expected():
+            [channel] = established._avail_channels  # noqa: SLF001 - made to try the connection, kept for its first user
+            try:
+                check_writes(channel)
+            except BaseException:
+                established._avail_channels.clear()  # noqa: SLF001 - same
+                channel.close()
+                raise
+        return established
 
     def _deliver(self, message: Any, queue: Any) -> None:
         problem = find_envelope_problem(message) if queue in self.engine_queues else None
@@ -186,11 +228,51 @@ class ServingTransport(redis.Transport):
             _drop(problem, queue, message)
 
 
+class ServingRabbitChannel(pyamqp.Channel):
+    """A RabbitMQ channel: that a message was held for too long is a lost connection, as it can be mended by a new one.
+
+    RabbitMQ closes the channel of a consumer that holds a message longer than ``consumer_timeout``, half an hour unless
+    told otherwise. Celery would end the worker, and with it the stage that the message had started.
+    """
+
+    def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
+        try:
+            super()._on_close(reply_code, reply_text, class_id, method_id)  # type: ignore[misc] # celery-types again
+        except PreconditionFailed as error:
+            if (class_id, method_id) != (0, 0):  # a method of ours was wrong
+                raise
+            raise RecoverableConnectionError(reply_text) from error
+
+
+class ServingRabbitConnection(pyamqp.Connection):
+    """A connection that has such channels."""
+
+    Channel: Any = ServingRabbitChannel
+
+
+class ServingRabbitTransport(pyamqp.Transport):
+    """The RabbitMQ transport with such connections."""
+
+    Connection: Any = ServingRabbitConnection
+
+
+class ServingRabbitTLSTransport(pyamqp.SSLTransport):
+    """The RabbitMQ transport over TLS with such connections."""
+
+    Connection: Any = ServingRabbitConnection
+
+
+_RABBIT: Final[dict[Any, Any]] = {
+    pyamqp.Transport: ServingRabbitTransport,
+    pyamqp.SSLTransport: ServingRabbitTLSTransport,
+}
+
+
 @cache
 def _serving(transport: Any, queues: frozenset[str]) -> Any:
-    """Return the transport with the engine's queues, if it is a Redis one (Sentinel's included); others as they are."""
+    """Return the transport made fit for the engine's queues; one of a kind that is not known, as it is."""
     if not issubclass(transport, redis.Transport):
-        return transport
+        return _RABBIT.get(transport, transport)
     names = {"engine_queues": queues}
     channel = type("ServingChannel", (ServingChannel, transport.Channel), names)
     return type(f"Serving{transport.__name__}", (ServingTransport, transport), {**names, "Channel": channel})

@@ -4,38 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workflow_engine.worker.memory import MemoryChannel
-from workflow_engine.worker.priorities import STEPS, list_name
+from amqp.exceptions import NotFound
+
+from workflow_engine.worker.priorities import STEPS, list_name, priority_step
+from workflow_engine.worker.transports import Broker, broker_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 
 def count_lists(channel: Any, lists: Collection[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    """Return the number of messages in each (queue, step) list.
+    """Return the number of messages in each (queue, priority) list.
 
-    Transports without a list per step count the whole queue for each of its steps: "empty" is then said later than
-    it could be, never too early.
+    RabbitMQ counts a queue, not its priorities: a list counts as long as its queue, so "empty" is said later than it
+    could be, never too early. Messages that a consumer holds do not count there, as on Redis: a worker that is alive
+    acts on them, and those of a worker that is not return to the queue.
     """
-    if is_redis(channel):
-        return _count_redis(channel, sorted(lists))
-    if isinstance(channel, MemoryChannel):
-        return {(queue, step): channel.count(queue, step) for queue, step in lists}
-    sizes = {queue: _declared_size(channel, queue) for queue, _ in lists}
-    return {(queue, step): sizes[queue] for queue, step in lists}
+    broker = broker_of(channel)
+    if broker is Broker.RABBITMQ:
+        sizes = _count_declared(channel, {queue for queue, _ in lists})
+        return {(queue, priority): sizes[queue] for queue, priority in lists}
+    steps = {(queue, priority): (queue, priority_step(priority)) for queue, priority in lists}
+    if broker is Broker.REDIS:
+        counts = _count_redis(channel, sorted(set(steps.values())))
+    else:
+        counts = {step: channel.count(*step) for step in steps.values()}
+    return {item: counts[step] for item, step in steps.items()}
 
 
 def count_queues(channel: Any, queues: Collection[str]) -> dict[str, int]:
     """Return the number of messages in each queue."""
-    if not is_redis(channel):
-        return {queue: _declared_size(channel, queue) for queue in queues}
-    counts = _count_redis(channel, [(queue, step) for queue in queues for step in range(STEPS)])
+    broker = broker_of(channel)
+    if broker is Broker.RABBITMQ:
+        return _count_declared(channel, queues)
+    lists = [(queue, step) for queue in queues for step in range(STEPS)]
+    counts = _count_redis(channel, lists) if broker is Broker.REDIS else {item: channel.count(*item) for item in lists}
     return {queue: sum(counts[queue, step] for step in range(STEPS)) for queue in queues}
-
-
-def is_redis(channel: Any) -> bool:
-    """Whether the channel belongs to one of kombu's Redis transports."""
-    return hasattr(channel, "conn_or_acquire")
 
 
 def _count_redis(channel: Any, lists: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
@@ -45,6 +49,11 @@ def _count_redis(channel: Any, lists: list[tuple[str, int]]) -> dict[tuple[str, 
         return dict(zip(lists, pipeline.execute(), strict=True))
 
 
-def _declared_size(channel: Any, queue: str) -> int:
-    size: int = channel.queue_declare(queue, durable=True, auto_delete=False).message_count
-    return size
+def _count_declared(channel: Any, queues: Collection[str]) -> dict[str, int]:
+    sizes = {}
+    for queue in queues:
+        try:
+            sizes[queue] = int(channel.queue_declare(queue, passive=True).message_count)
+        except NotFound:  # closes the channel, which opens itself again
+            sizes[queue] = 0
+    return sizes

@@ -18,6 +18,7 @@ from workflow_engine.errors import ConfigurationError
 from workflow_engine.store.database_errors import loggable
 from workflow_engine.worker.installation import get_installation
 from workflow_engine.worker.memory import wake_consumers
+from workflow_engine.worker.transports import Broker, broker_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -29,6 +30,8 @@ logger = logging.getLogger("workflow_engine.worker")
 START_SECONDS: Final = 15.0
 #: How long the consumer waits for a message before it looks whether it should stop; memory:// wakes it at once.
 LOOK_SECONDS: Final = 0.5
+#: On RabbitMQ it also has to look for stages that have ended, as only its thread may tell the broker about them.
+RABBIT_LOOK_SECONDS: Final = 0.05
 
 
 class EmbeddedPool(TaskPool):
@@ -94,7 +97,9 @@ class EmbeddedConsumer(Consumer):
         return operation
 
     def call_soon_ack(self, *args: Any, **options: Any) -> Any:
-        """Acknowledge now (Celery 5.7 and later)."""
+        """Acknowledge now (Celery 5.7 and later); on RabbitMQ in the loop, whose thread alone may use the connection."""
+        if self._is_rabbit():
+            return self.call_soon(*args, **options)
         operation = super().call_soon_ack(*args, **options)  # type: ignore[misc]
         self._acknowledged.set()
         return operation
@@ -102,11 +107,18 @@ class EmbeddedConsumer(Consumer):
     def _drain(self) -> None:
         """Deliver a message if a slot is free; wait for a slot otherwise: kombu would not notice it becoming free."""
         self._acknowledged.clear()
-        if not self.task_consumer.channel.qos.can_consume():
+        if self._is_rabbit():  # hands out no more than it was told to
+            patience = RABBIT_LOOK_SECONDS
+        elif self.task_consumer.channel.qos.can_consume():
+            patience = LOOK_SECONDS
+        else:
             self._acknowledged.wait(LOOK_SECONDS)
             return
         with suppress(TimeoutError):
-            self.connection.drain_events(timeout=LOOK_SECONDS)
+            self.connection.drain_events(timeout=patience)
+
+    def _is_rabbit(self) -> bool:
+        return broker_of(self.task_consumer.channel) is Broker.RABBITMQ
 
 
 class EmbeddedController(WorkController):

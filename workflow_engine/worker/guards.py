@@ -99,8 +99,8 @@ def _find_headers_problem(message: Message) -> str | None:
 def _find_body_problem(message: Message, find_arguments_problem: Callable[[Any], str | None]) -> str | None:
     if message.content_type != "application/json" or message.content_encoding != "utf-8":
         return "the content is not JSON in UTF-8"
-    content: Any = message.body
-    if not isinstance(content, bytes) or len(content) > LARGEST_BODY:
+    content = _read_body(message.body)
+    if content is None or len(content) > LARGEST_BODY:
         return "the body is too large, or none"
     try:
         body = json.loads(content)
@@ -112,3 +112,10 @@ def _find_body_problem(message: Message, find_arguments_problem: Callable[[Any],
     if options or not isinstance(embedded, dict) or any(embedded.get(name) for name in CANVAS):
         return "keyword arguments and canvas fields are not ours"
     return find_arguments_problem(arguments)
+
+
+def _read_body(body: Any) -> bytes | None:
+    """Return the bytes of a body in any form that kombu delivers: Redis gives bytes, RabbitMQ text or a view."""
+    if isinstance(body, str):
+        return body.encode(errors="surrogatepass")
+    return bytes(body) if isinstance(body, bytes | bytearray | memoryview) else None

@@ -10,6 +10,8 @@ from workflow_engine.worker.broker_link import BrokerLink
 from workflow_engine.worker.configuration import find_unsafe_content
 from workflow_engine.worker.depths import count_queues
 from workflow_engine.worker.installation import get_installation
+from workflow_engine.worker.queues import find_queue_hazards
+from workflow_engine.worker.transports import Broker
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+_SCHEMES: Final = {
+    **dict.fromkeys(("redis", "rediss"), Broker.REDIS),
+    **dict.fromkeys(("amqp", "amqps", "pyamqp"), Broker.RABBITMQ),
+}
+_ENCRYPTED: Final = frozenset({"rediss", "amqps"})
 _LOCAL: Final = frozenset({None, "", "localhost", "127.0.0.1", "::1"})
 
 
@@ -36,8 +43,7 @@ class CeleryProbe:
     def depths(self, queues: Collection[str]) -> dict[str, int] | None:
         """Return how many messages wait in each queue; None when the broker cannot be asked."""
         try:
-            with self._link.channel() as channel:
-                return count_queues(channel, queues)
+            return self._link.use(lambda channel: count_queues(channel, queues))
         except Exception:  # noqa: BLE001 - whatever it is, the broker cannot be asked
             return None
 
@@ -48,20 +54,21 @@ class CeleryProbe:
         """
         if not self._has_remote_control():
             return None
-        answers = self._inspect().active_queues() or {}
+        answers = self._ask("active_queues")
         return {worker: [queue["name"] for queue in queues] for worker, queues in answers.items()}
 
     def idle_slots(self) -> int | None:
         """Return how many more tasks the workers could execute now; None when they cannot be asked."""
         if not self._has_remote_control():
             return None
-        stats, active = self._inspect().stats() or {}, self._inspect().active() or {}
+        stats, active = self._ask("stats"), self._ask("active")
         slots = {worker: int(answer["pool"]["max-concurrency"]) for worker, answer in stats.items()}
         return sum(max(0, count - len(active.get(worker, ()))) for worker, count in slots.items())
 
     def hazards(self) -> list[str]:
         """Return what is unsafe about the app's configuration and broker."""
-        return [*find_content_hazards(self._app), *find_url_hazards(self._app)]
+        priorities = find_queue_hazards(self._app, self.queues()) if self._is(Broker.RABBITMQ) else []
+        return [*find_content_hazards(self._app), *find_url_hazards(self._app), *priorities]
 
     def queues(self) -> list[str]:
         """Return every queue of the engine."""
@@ -72,11 +79,23 @@ class CeleryProbe:
         self._link.close()
 
     def _has_remote_control(self) -> bool:
-        with self._app.connection_for_read() as connection:
-            return bool(connection.transport.driver_type != "memory")
+        return not self._is(Broker.MEMORY)
 
-    def _inspect(self) -> Any:
-        return self._app.control.inspect(timeout=self._patience)
+    def _is(self, broker: Broker) -> bool:
+        with self._app.connection_for_read() as connection:
+            return bool(connection.transport.driver_type == broker)
+
+    def _ask(self, question: str) -> dict[str, Any]:
+        """Return what each worker answers to a question of Celery's; nothing from a broker that does not answer."""
+
+        def ask(channel: Any) -> Any:
+            inspect = self._app.control.inspect(timeout=self._patience, connection=channel.connection.client)
+            return getattr(inspect, question)()
+
+        try:
+            return self._link.use(ask) or {}
+        except Exception:  # noqa: BLE001 - whatever it is, no worker can be asked
+            return {}
 
 
 def find_content_hazards(app: Celery) -> list[str]:
@@ -90,11 +109,14 @@ def find_url_hazards(app: Celery) -> list[str]:
     hazards = []
     for url in str(app.conf.broker_url or "").split(";"):
         parts = urlsplit(url)
-        if not parts.scheme.startswith("redis") or parts.hostname in _LOCAL:
+        if parts.scheme not in _SCHEMES or parts.hostname in _LOCAL:
             continue
-        if parts.password is None:
+        if _SCHEMES[parts.scheme] is Broker.REDIS and parts.password is None:
             hazards.append(f"the broker on {parts.hostname} is used without a password")
-        if parts.scheme == "redis" and not app.conf.broker_use_ssl and not _is_private(str(parts.hostname)):
+        if _SCHEMES[parts.scheme] is Broker.RABBITMQ and (parts.password or "guest") == "guest":
+            hazards.append(f"the broker on {parts.hostname} is used with RabbitMQ's default password")
+        is_open = parts.scheme not in _ENCRYPTED and not app.conf.broker_use_ssl
+        if is_open and not _is_private(str(parts.hostname)):
             hazards.append(f"the connection to the broker on {parts.hostname} is not encrypted")
     return hazards
 

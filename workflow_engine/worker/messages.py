@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
-from workflow_engine.worker.priorities import MOST_IMPORTANT, priority_step
+from workflow_engine.worker.priorities import MOST_IMPORTANT, broker_priority
 
 if TYPE_CHECKING:
     from workflow_engine.store.records import Hint
+    from workflow_engine.worker.transports import Broker
 
 NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -58,21 +59,21 @@ def _headers(task: str, identity: str, shown: str) -> dict[str, Any]:
     }
 
 
-def publish_options(hint: Hint) -> dict[str, Any]:
-    """Return how to publish the hint: to its queue by the default exchange, once, at its priority."""
-    return _options(hint.queue, priority_step(hint.priority), headers(hint))
+def publish_options(hint: Hint, broker: Broker) -> dict[str, Any]:
+    """Return how to publish the hint: to its queue by the default exchange, once, at its priority on that broker."""
+    return _options(hint.queue, broker_priority(hint.priority, broker), headers(hint))
 
 
-def tick_options(queue: str) -> dict[str, Any]:
+def tick_options(queue: str, broker: Broker) -> dict[str, Any]:
     """Return how to publish a tick: before everything else."""
-    return _options(queue, priority_step(MOST_IMPORTANT), _headers(SWEEP, str(uuid4()), "()"))
+    return _options(queue, broker_priority(MOST_IMPORTANT, broker), _headers(SWEEP, str(uuid4()), "()"))
 
 
-def _options(queue: str, step: int, named: dict[str, Any]) -> dict[str, Any]:
+def _options(queue: str, priority: int, named: dict[str, Any]) -> dict[str, Any]:
     return {
         "exchange": "",
         "routing_key": queue,
-        "priority": step,
+        "priority": priority,
         "content_type": "application/json",
         "content_encoding": "utf-8",
         "headers": named,

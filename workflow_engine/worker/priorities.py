@@ -1,4 +1,6 @@
-r"""Priorities: the public scale (0 to 10, higher is more important) on ten Redis lists (0 is served first).
+r"""Priorities: the public scale (0 to 10, higher is more important) in the terms of each broker.
+
+RabbitMQ has the same scale. Redis has ten lists for each queue, of which 0 is served first; memory is ordered alike:
 
 | priority | 10 | 9 | 8 | 7 | 6 | 5 | 4 | 3 | 2 | 1 and 0 |
 |----------|----|---|---|---|---|---|---|---|---|---------|
@@ -13,6 +15,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from workflow_engine.worker.transports import Broker
+
 #: How many lists a queue has.
 STEPS: Final = 10
 
@@ -26,6 +30,11 @@ MOST_IMPORTANT: Final = 10
 def priority_step(priority: int) -> int:
     """Return the kombu priority of a public one; 1 and 0 share the last step."""
     return min(STEPS - 1, max(0, MOST_IMPORTANT - priority))
+
+
+def broker_priority(priority: int, broker: Broker) -> int:
+    """Return the priority that a message of a public one carries on that broker."""
+    return priority if broker is Broker.RABBITMQ else priority_step(priority)
 
 
 def list_name(queue: str, step: int, separator: str) -> str:

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from billiard import get_start_method
 from celery import bootsteps, signals
+from celery.apps.worker import Worker
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from kombu import Exchange, Queue
+from celery.utils.text import str_to_list
 from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.worker.brokers import serve_queues
 from workflow_engine.worker.configuration import warn_about_configuration
 from workflow_engine.worker.installation import find_installation, get_installation
+from workflow_engine.worker.outages import outlive_outages
 from workflow_engine.worker.pools import check_sweeper, is_green, leave_out_queues
 from workflow_engine.worker.priorities import STEPS, list_name
+from workflow_engine.worker.queues import check_declarations, find_queue
 from workflow_engine.worker.shutdown import Shutdown
 from workflow_engine.worker.sweeper import build_sweeper
+from workflow_engine.worker.transports import Broker, check_broker
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -30,17 +34,23 @@ logger = logging.getLogger("workflow_engine.worker")
 
 
 @signals.celeryd_init.connect(weak=False)
-def add_queues(instance: Any, **_: object) -> None:
-    """Add the engine's queues to those that a worker consumes by default; Celery applies ``-Q`` and ``-X`` afterwards."""
+def add_queues(instance: Any, options: Any = None, **_: object) -> None:
+    """Add the engine's queues to those that a worker consumes by default; Celery applies ``-Q`` and ``-X`` afterwards.
+
+    Celery would make up a declaration of its own for ``-Q workflow`` if it did not know that queue by then.
+    """
     installation = find_installation(instance.app)
-    if installation is not None and installation.consume:
-        select_queues(instance.app, installation.list_queues())
+    if installation is None:
+        return
+    queues: Any = (options or {}).get("queues") or []
+    asked = str_to_list(queues)
+    select_queues(instance.app, [name for name in installation.list_queues() if installation.consume or name in asked])
 
 
 def select_queues(app: Celery, names: list[str]) -> None:
     """Add the queues to those that a worker of the app consumes."""
     for name in names:
-        app.amqp.queues.select_add(Queue(name, Exchange(name), routing_key=name))
+        app.amqp.queues.select_add(find_queue(app, name))
 
 
 class WorkflowStep(bootsteps.StartStopStep):
@@ -50,6 +60,9 @@ class WorkflowStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self._installation = get_installation(worker.app)
         self._queues = list_consumed(worker.app, self._installation)
+        if self._queues:
+            check_broker(worker.app)
+            check_memory(worker)
         check_sweeper(worker, with_sweeper=with_sweeper)
         leave_out_queues(worker, self._installation.list_queues())
         self._sweeper = build_sweeper(self._installation, with_sweeper=with_sweeper)
@@ -62,6 +75,7 @@ class WorkflowStep(bootsteps.StartStopStep):
         if self._queues:
             warn_about_configuration(worker.app)
             check_lists(worker.app, self._queues)
+            check_declarations(worker.app, self._queues)
             serve_by(worker.consumer, self._queues)
         else:
             logger.warning(
@@ -109,6 +123,21 @@ def serve_by(consumer: Any, queues: list[str]) -> None:
     serve_queues(consumer.conninfo, queues)  # it tells which errors are those of a lost connection
     consumer.connection_errors = consumer.conninfo.connection_errors
     consumer.channel_errors = consumer.conninfo.channel_errors
+    outlive_outages(consumer)
+
+
+def check_memory(worker: Any) -> None:
+    """Refuse to serve ``memory://`` in a process of Celery's own, which nobody else can reach.
+
+    Raises:
+        ConfigurationError: The worker was started by ``celery worker`` or ``workflow-engine worker``.
+    """
+    connection = worker.app.connection_for_read()
+    if isinstance(worker, Worker) and connection.transport.driver_type == Broker.MEMORY:
+        raise ConfigurationError(
+            "memory:// is a broker within one process: give this worker Redis or RabbitMQ (WORKFLOW_ENGINE_BROKER_URL, "
+            "or the app's broker_url), or run stages inside the application (runtime.start(), workflow-engine dev)"
+        )
 
 
 def check_lists(app: Celery, queues: list[str]) -> None:

@@ -18,6 +18,8 @@ from workflow_engine.redact import clean_text
 from workflow_engine.store.database_errors import loggable
 from workflow_engine.worker.messages import tick_body, tick_options
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP, control_queue
+from workflow_engine.worker.queues import find_queue
+from workflow_engine.worker.transports import Broker, broker_of
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -69,7 +71,10 @@ class SweepTask(EngineTask):
         app: Any = self.app
         retry = {"retry": app.conf.task_publish_retry, "retry_policy": app.conf.task_publish_retry_policy}
         with app.producer_or_acquire(producer) as publisher:
-            publisher.publish(tick_body(), **tick_options(self.control_queue), **retry)
+            broker = broker_of(publisher.channel)
+            # RabbitMQ drops what goes to a queue that is not there.
+            queues = [find_queue(app, self.control_queue)] if broker is Broker.RABBITMQ else []
+            publisher.publish(tick_body(), declare=queues, **tick_options(self.control_queue, broker), **retry)
 
 
 #: While the database is away a slot is held this long, so that workers do not empty the queue in vain.

@@ -1,4 +1,4 @@
-"""A fleet: real workers and beat as processes, on a real PostgreSQL and Redis of the test's own."""
+"""A fleet: real workers and beat as processes, on a real PostgreSQL and a real broker of the test's own."""
 
 from __future__ import annotations
 
@@ -111,15 +111,20 @@ class Fleet:
 
 
 @pytest.fixture
+def broker_url(redis_url: str) -> str:
+    return redis_url
+
+
+@pytest.fixture
 def fleet_of(
-    postgres_server: PostgresServer, migrated_postgres: str, redis_url: str, tmp_path: Path
+    postgres_server: PostgresServer, migrated_postgres: str, broker_url: str, tmp_path: Path
 ) -> Iterator[Callable[[AnyWorkflow, str, Path], Fleet]]:
     """Makes a fleet for a workflow, the name that workers import it by, and the folder they look in."""
     url = postgres_server.create_database(template=migrated_postgres)
     made: list[Fleet] = []
 
     def make(workflow: AnyWorkflow, name: str, path: Path) -> Fleet:
-        made.append(Fleet((url, redis_url), tmp_path, workflow, name, path))
+        made.append(Fleet((url, broker_url), tmp_path, workflow, name, path))
         return made[-1]
 
     yield make

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-RUNS = 200
+#: Documents of the main job on each broker.
+RUNS = {"redis": 200, "rabbit": 60}
+
+
+@pytest.fixture(params=["redis"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture
@@ -44,28 +51,30 @@ def _ended(fleet: Any) -> int:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(("broker_url", "runs"), list(RUNS.items()), indirect=["broker_url"])
 def test_two_workers_and_beat_complete_every_run_and_execute_each_stage_once(
-    fleet: Any, config: dict[str, Any]
+    fleet: Any, config: dict[str, Any], runs: int
 ) -> None:
     fleet.start_beat()
     fleet.start_worker("--concurrency=2", "-n", "one@%h")
     fleet.start_worker("--concurrency=2", "-n", "two@%h")
 
-    handles = [fleet.runtime.create_run(document_analysis, _document(number), config=config) for number in range(RUNS)]
-    fleet.wait_until(lambda: _ended(fleet) == RUNS, f"{RUNS} runs have ended")
+    handles = [fleet.runtime.create_run(document_analysis, _document(number), config=config) for number in range(runs)]
+    fleet.wait_until(lambda: _ended(fleet) == runs, f"{runs} runs have ended")
 
     assert {handle.status for handle in handles} == {RunStatus.COMPLETED}
-    assert _count(fleet, "SELECT count(*) FROM workflow_attempts WHERE kind = 'EXECUTE'") == RUNS * 6
+    assert _count(fleet, "SELECT count(*) FROM workflow_attempts WHERE kind = 'EXECUTE'") == runs * 6
     assert find_violations(fleet.runtime.database, final=True) == {}
     assert fleet.stop() == [0, 0, 0]
     with ThreadPoolExecutor(8) as pool:
         alone = pool.map(
-            lambda number: WorkflowExecutor(document_analysis).execute(_document(number), config), range(RUNS)
+            lambda number: WorkflowExecutor(document_analysis).execute(_document(number), config), range(runs)
         )
         assert [handle.output() for handle in handles] == list(alone)
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("broker_url", RUNS, indirect=True)
 def test_important_runs_overtake_a_backlog(fleet: Any, config: dict[str, Any]) -> None:
     for _ in range(500):
         fleet.runtime.create_run(document_analysis, _document(0), config=config, priority=2)

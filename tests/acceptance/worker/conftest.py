@@ -163,9 +163,10 @@ def database_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'worker.db'}"
 
 
-@pytest.fixture
-def broker_url(redis_url: str) -> str:
-    return redis_url
+@pytest.fixture(params=["redis", "rabbit"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture

@@ -10,6 +10,12 @@ from uuid import uuid4
 import pytest
 import redis
 
+
+@pytest.fixture
+def broker_url(redis_url: str) -> str:
+    return redis_url
+
+
 STAGE = "workflow_engine.execute_stage"
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

@@ -277,6 +277,28 @@ def test_lost_messages_are_sent_again_and_late_ones_are_harmless(start: Start) -
     assert (run.output(), late) == (1, "ignored")
 
 
+@pytest.mark.parametrize(("lost", "claimed", "is_proof"), [(9, 2, True), (5, 5, True), (2, 9, False)])
+def test_a_claim_tells_what_was_lost_of_its_list_and_of_more_important_ones_though_none_is_known_to_be_empty(
+    start: Start, monkeypatch: pytest.MonkeyPatch, *, lost: int, claimed: int, is_proof: bool
+) -> None:
+    workflow = chain(step("a"))
+    tester = start(workflow)
+    monkeypatch.setattr(tester.messages, "empty_lists", lambda _: set())
+    run = tester.create_run(workflow, 1, priority=lost)
+    tester.messages.waiting.clear()
+    tester.advance(timedelta(seconds=25))
+    without_a_claim = tester.sweep().repaired
+
+    tester.create_run(workflow, 2, priority=claimed)
+    tester.deliver()
+    repaired = tester.sweep().repaired
+    tester.run_until_idle()
+
+    assert without_a_claim == {}
+    assert repaired == ({"dispatched": 1} if is_proof else {})
+    assert run.status is (RunStatus.COMPLETED if is_proof else RunStatus.PENDING)
+
+
 def test_nothing_is_sent_while_the_broker_does_not_answer(start: Start) -> None:
     workflow = chain(step("a"))
     tester = start(workflow)

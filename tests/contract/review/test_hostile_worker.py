@@ -16,6 +16,7 @@ from workflow_engine.engine import new_worker_id
 from workflow_engine.runtime import WorkflowRuntime
 from workflow_engine.store.records import Hint
 from workflow_engine.worker.broker_link import BrokerLink
+from workflow_engine.worker.broker_watch import BrokerWatch
 from workflow_engine.worker.dispatcher import CeleryDispatcher
 from workflow_engine.worker.processes import EngineHolder
 from workflow_engine.worker.requests import worker_id_prefix
@@ -66,11 +67,10 @@ def test_a_link_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(BrokerLink, "_open", open_once)
     link = BrokerLink(Celery("hostile", set_as_current=False))
-    with pytest.raises(ConnectionError), link.channel():
-        pass
+    with pytest.raises(ConnectionError):
+        link.use(str)
 
-    with link.channel() as channel:
-        assert channel == "channel"
+    assert link.use(str) == "channel"
 
 
 class Inherited:
@@ -101,8 +101,17 @@ def test_no_thread_of_a_forked_process_gets_the_engine_of_the_parent() -> None:
     assert seen == ["own", "own"]
 
 
-@pytest.mark.parametrize("kind", [BrokerLink, DueTimers])
-def test_a_forked_process_takes_over_only_when_nothing_of_the_parent_is_left(kind: type[Any]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (BrokerLink, [Celery(set_as_current=False)]),
+        (BrokerWatch, [lambda: None, lambda: None]),
+        (DueTimers, [lambda _: None, timedelta(1)]),
+    ],
+)
+def test_a_forked_process_takes_over_only_when_nothing_of_the_parent_is_left(
+    kind: type[Any], arguments: list[Any]
+) -> None:
     order: list[str] = []
 
     class Recorded(kind):
@@ -110,7 +119,7 @@ def test_a_forked_process_takes_over_only_when_nothing_of_the_parent_is_left(kin
             order.append(name)
             super().__setattr__(name, value)
 
-    made = Recorded(lambda _: None, timedelta(1)) if kind is DueTimers else Recorded(Celery(set_as_current=False))
+    made = Recorded(*arguments)
     order.clear()
 
     made._reset()

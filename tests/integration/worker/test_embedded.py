@@ -8,6 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from celery.worker.consumer.tasks import Tasks
+from kombu import Connection
+from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
@@ -18,11 +21,11 @@ def names_of_threads() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "rabbit"])
 def broker_url(request: pytest.FixtureRequest) -> str:
     if request.param == "memory":
         return "memory://"
-    url: str = request.getfixturevalue("redis_url")
+    url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
 
@@ -160,8 +163,8 @@ def test_logging_and_signals_of_the_process_are_left_alone(embed: Any) -> None:
 def test_it_sweeps_by_itself_when_told_so(embed: Any) -> None:
     embedding = embed(sweep_in_workers="always")
     run_id = embedding.create_run(1)
-    with embedding.dispatcher._link.channel() as channel:
-        channel.queue_purge(embedding.settings.queue)  # the message is lost: only a sweep finds the run again
+    # The message is lost: only a sweep finds the run again.
+    embedding.dispatcher._link.use(lambda channel: channel.queue_purge(embedding.settings.queue))
     embedding.engine.database.transact(lambda tx: tx.exec_driver_sql("UPDATE workflow_stages SET dispatched_at = 0"))
 
     embedding.worker.start()
@@ -192,3 +195,36 @@ class Broken:
 
     def signal_consumer_close(self) -> None:
         """There is no consumer."""
+
+
+@pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")  # of any lost connection
+def test_a_connection_that_kombu_reports_lost_by_another_name_is_made_anew(
+    embed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = [OperationalError("lost while queues were declared")]
+    start = Tasks.start
+
+    def lose_once(self: Any, consumer: Any) -> None:
+        if losses:
+            raise losses.pop()
+        start(self, consumer)
+
+    monkeypatch.setattr(Tasks, "start", lose_once)
+    embedding = embed()
+
+    embedding.worker.start()
+
+    embedding.wait_for(embedding.create_run(1))
+
+
+def test_a_worker_that_gave_up_connecting_ends(embed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(*_: Any, **__: Any) -> None:
+        raise OperationalError("refused a hundred times")
+
+    monkeypatch.setattr(Connection, "ensure_connection", give_up)
+    embedding = embed()
+
+    with pytest.raises(ConfigurationError) as caught:
+        embedding.worker.start()
+
+    assert "gave up connecting to the broker: refused a hundred times" in str(caught.value.__cause__)

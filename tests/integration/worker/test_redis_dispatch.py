@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -66,18 +68,34 @@ def test_depths_count_all_priorities_of_a_queue(dispatcher: CeleryDispatcher) ->
     assert dispatcher.depths(["workflow", "printer"]) == {"workflow": 3, "printer": 0}
 
 
-def test_after_an_outage_hints_are_sent_again(private_redis_server: Any, caplog: pytest.LogCaptureFixture) -> None:
-    now = 0.0
+def test_after_an_outage_hints_are_sent_again(
+    private_redis_server: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "workflow_engine.dispatcher")
+    returned = threading.Event()
+    monkeypatch.setattr("workflow_engine.worker.dispatcher._tell_return", returned.set)
     settings = Settings.load(broker_url=private_redis_server.url())
-    dispatcher = CeleryDispatcher(create_app(settings), settings, monotonic=lambda: now)
+    dispatcher = CeleryDispatcher(create_app(settings), settings)
     dispatcher.dispatch([HINT])
     private_redis_server.kill()
     dispatcher.dispatch([HINT])
     private_redis_server.start()
-    now = 10.0
+    assert returned.wait(60)
 
     dispatcher.dispatch([HINT])
 
     assert dispatcher.depths(["workflow"]) == {"workflow": 1}
-    assert "The broker cannot be reached" in caplog.text
+    assert "The broker cannot be used" in caplog.text
     dispatcher.close()
+
+
+def test_a_connection_that_was_closed_meanwhile_costs_no_hint(
+    dispatcher: CeleryDispatcher, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    dispatcher.dispatch([HINT])
+    client.client_kill_filter(_type="normal", skipme=True)
+
+    dispatcher.dispatch([HINT])
+
+    assert dispatcher.depths(["workflow"]) == {"workflow": 2}
+    assert caplog.text == ""

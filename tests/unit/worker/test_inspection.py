@@ -41,6 +41,12 @@ def test_json_alone_is_no_hazard() -> None:
         ("redis://redis/0", ["without a password"]),
         ("redis://localhost/0", []),
         ("redis://127.0.0.1:6379/0", []),
+        ("amqp://shop:secret@rabbit.example//", ["not encrypted"]),
+        ("amqps://shop:secret@rabbit.example//", []),
+        ("amqps://rabbit.example//", ["default password"]),
+        ("pyamqp://guest:guest@rabbit//", ["default password"]),
+        ("amqp://shop:secret@rabbit//", []),
+        ("amqp://guest:guest@localhost//", []),
         ("memory://", []),
     ],
 )

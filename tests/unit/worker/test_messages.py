@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from celery import Celery
 from kombu.message import Message
 
 from workflow_engine.store.records import Hint
 from workflow_engine.worker import messages
 from workflow_engine.worker.guards import find_message_problem, find_stage_problem
+from workflow_engine.worker.transports import Broker
 
 HINT = Hint(
     stage_run_id="01890000-0000-7000-8000-00000000abcd",
@@ -37,13 +40,17 @@ def test_monitors_are_shown_the_stage_and_the_run() -> None:
 
 def test_nothing_expires_or_waits_at_the_broker() -> None:
     assert not {"eta", "expires"} & set(messages.headers(HINT))
-    assert "expiration" not in messages.publish_options(HINT)
+    assert "expiration" not in messages.publish_options(HINT, Broker.REDIS)
 
 
-def test_our_own_messages_pass_our_own_guard() -> None:
-    options = messages.publish_options(HINT)
+@pytest.mark.parametrize("broker", Broker)
+@pytest.mark.parametrize("deliver", [str, str.encode, lambda body: memoryview(body.encode())])
+def test_our_own_messages_pass_our_own_guard_in_whatever_form_a_broker_delivers_them(
+    broker: Broker, deliver: Callable[[str], object]
+) -> None:
+    options = messages.publish_options(HINT, broker)
     message = Message(
-        body=messages.body(HINT).encode(),
+        body=deliver(messages.body(HINT)),
         content_type=options["content_type"],
         content_encoding=options["content_encoding"],
         headers=options["headers"],

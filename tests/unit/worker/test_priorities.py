@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 from kombu.transport.redis import Channel
 
-from workflow_engine.worker.priorities import PRIORITY_STEPS, list_name, priority_step
+from workflow_engine.worker.priorities import PRIORITY_STEPS, broker_priority, list_name, priority_step
+from workflow_engine.worker.queues import ARGUMENTS
+from workflow_engine.worker.transports import Broker
 
 
 @pytest.mark.parametrize(
@@ -12,6 +14,11 @@ from workflow_engine.worker.priorities import PRIORITY_STEPS, list_name, priorit
 )
 def test_a_higher_priority_has_an_earlier_step(priority: int, step: int) -> None:
     assert priority_step(priority) == step
+
+
+def test_on_rabbitmq_the_scale_is_our_own_and_the_queue_has_all_of_it() -> None:
+    assert [broker_priority(priority, Broker.RABBITMQ) for priority in range(11)] == list(range(11))
+    assert ARGUMENTS["x-max-priority"] == 10
 
 
 def test_lists_are_named_as_kombu_names_them() -> None:
