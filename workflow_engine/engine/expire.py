@@ -12,6 +12,7 @@ from workflow_engine.engine.units import for_each, with_run, with_stage_run
 from workflow_engine.errors import ErrorCode
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, StageStatus
+from workflow_engine.store.database_errors import summarize_any
 from workflow_engine.store.moves import RECOVERY_PRIORITY
 from workflow_engine.store.overdue import expired_in_queue, expired_suspensions, overdue_runs
 from workflow_engine.store.records import Limit, StageFailure
@@ -106,6 +107,6 @@ def _find_workflow(engine: Engine, run: LockedRun) -> Workflow[Any, Any] | None:
     """Return the definition, for what is said about a limit: without it the limit ends things all the same."""
     try:
         return engine.registry.find(run.row["workflow_id"])
-    except Exception:
-        logger.exception("workflow %s cannot be looked up", run.row["workflow_id"])
+    except Exception as error:  # noqa: BLE001 - a registry of the user's
+        logger.warning("workflow %s cannot be looked up: %s", run.row["workflow_id"], summarize_any(error))
         return None
