@@ -18,6 +18,7 @@ from workflow_engine.store.database import Database
 from workflow_engine.store.tables import metadata
 from workflow_engine.testing.kit import WorkflowTester
 from workflow_engine.worker import messages
+from workflow_engine.worker.transports import Broker
 
 SECRET = f"hunter-{secrets.token_hex(8)}"
 
@@ -92,7 +93,9 @@ def test_messages_carry_ids_and_nothing_of_the_run(tester: WorkflowTester) -> No
     planted = f"input-{SECRET}"
     tester.create_run(leaking, Number(), metadata={"who": planted}, idempotency_key=planted)
 
-    wire = [messages.body(hint) + repr(messages.publish_options(hint)) for hint in tester.messages.waiting]
+    wire = [
+        messages.body(hint) + repr(messages.publish_options(hint, Broker.REDIS)) for hint in tester.messages.waiting
+    ]
 
     assert len(wire) == 1
     assert planted not in wire[0]

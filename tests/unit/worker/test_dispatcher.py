@@ -61,10 +61,6 @@ def in_memory() -> Iterator[CeleryDispatcher]:
     dispatcher.close()
 
 
-def watching_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "workflow-broker"]
-
-
 def test_a_hint_waits_in_the_list_of_its_queue_and_priority(in_memory: CeleryDispatcher) -> None:
     in_memory.dispatch([HINT])
 
@@ -111,13 +107,14 @@ def test_a_broker_that_accepts_and_never_answers_costs_the_time_limit_once(
 def test_no_thread_watches_a_broker_that_is_there(in_memory: CeleryDispatcher) -> None:
     in_memory.dispatch([HINT])
 
-    assert watching_threads() == []
+    assert in_memory._watch._thread is None
     in_memory._link.use(lambda channel: channel.queue_purge("dispatcher-tests"))
 
 
 def test_a_dispatcher_that_is_closed_watches_no_longer(unreachable: CeleryDispatcher) -> None:
     unreachable.dispatch([HINT])
-    [watching] = [thread for thread in threading.enumerate() if thread.name == "workflow-broker"]
+    watching = unreachable._watch._thread
+    assert watching is not None
 
     unreachable.close()
 
@@ -203,8 +200,10 @@ def test_a_failure_while_the_broker_is_looked_for_starts_no_second_thread() -> N
     broker = Broker()
     watch = BrokerWatch(broker.knock, broker.returned.set)
 
-    assert [watch.note_failure(), watch.note_failure()] == [True, False]
-    assert watching_threads() == ["workflow-broker"]
+    assert watch.note_failure()
+    thread = watch._thread
+    assert not watch.note_failure()
+    assert watch._thread is thread
     watch.stop()
 
 
