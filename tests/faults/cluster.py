@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +19,7 @@ from workflow_engine.clock import SystemClock
 from workflow_engine.settings import Settings
 from workflow_engine.store import schema
 from workflow_engine.store.database import Database
+from workflow_engine.testing.pgbouncer import PgBouncerServer
 from workflow_engine.testing.processes import free_port
 from workflow_engine.testing.services import PostgresServer, RedisServer
 
@@ -193,7 +195,7 @@ class Cluster:
             self.database = Database(url)
             self._stack.callback(self.database.close)
             schema.upgrade(self.database)
-            ways = [self.proxy.url, *[url] * len(self._names[0])]
+            ways = cycle([self.proxy.url, self._stack.enter_context(PgBouncerServer(self.postgres)).url(url)])
             self.workers = [self._worker(name, way) for name, way in zip(self._names[0], ways, strict=False)]
             self.beats = [self._beat(name) for name in self._names[1]]
             self._stack.callback(self._kill_members)
