@@ -302,7 +302,9 @@ def test_8_14_logs_are_kept_in_order_also_when_the_stage_raises(start: Start) ->
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
 
-    assert [line.fields["number"] for line in run.logs().items] == list(range(450))
+    *lines, failure = run.logs().items
+    assert [line.fields["number"] for line in lines] == list(range(450))
+    assert failure.message.startswith("attempt 1 failed: ValueError")
 
 
 def test_8_15_cost_is_the_sum_of_the_runs_own_reports(start: Start) -> None:

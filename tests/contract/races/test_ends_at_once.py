@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from functools import partial
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,7 @@ def read_records(course: Any, run_id: str) -> list[str]:
     Members are named by the order of their ids, in which commands take them.
     """
     names = {stage_id: f"member {number}" for number, (_, stage_id) in enumerate(course.members(run_id))}
+    quoted = re.compile(f'"({"|".join(names)})"')
 
     def read(tx: sa.Connection) -> list[str]:
         lines = []
@@ -127,7 +129,7 @@ def read_records(course: Any, run_id: str) -> list[str]:
             for number, row in enumerate(tx.execute(sa.text(query), {"id": run_id}).mappings()):
                 values = {key: bool(value) if key.startswith("is_") else value for key, value in row.items()}
                 lines += [f"{table} {number} {key}: {names.get(value, value)}" for key, value in values.items()]
-        return lines
+        return [quoted.sub(lambda found: f'"{names[found[1]]}"', line) for line in lines]
 
     found: list[str] = course.database.read(read)
     return found
