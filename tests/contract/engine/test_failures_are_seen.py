@@ -119,7 +119,13 @@ def test_a_poll_that_cannot_find_out_is_a_warning_and_one_that_fails_an_error(
         raise ValueError("refused")
 
     stage = define_async_batch_stage(
-        id="work", execute=lambda _: Suspend(1), check=poll, input=int, output=int, state=int
+        id="work",
+        execute=lambda _: Suspend(1),
+        check=poll,
+        input=int,
+        output=int,
+        state=int,
+        retry=Retry(give_up_on=(ValueError,)),
     )
     tester = start(workflow := WorkflowBuilder("polling", input=int).pipe(stage).build())
     run = tester.create_run(workflow, 1)
