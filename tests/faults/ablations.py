@@ -48,7 +48,8 @@ def remove_locked_columns() -> None:
 
     The transactions that record failures are stretched, so that completions do wait for them.
     """
-    edit_statement("_COMPLETE", ", error_code = r.error_code", "")
+    before = "EXISTS (SELECT 1 FROM workflow_runs b WHERE b.id = :run_id AND b.remaining = 1 AND b.failed > 0)"
+    edit_statement("_COMPLETE", "(remaining = 1 AND failed > 0)", before)
 
     def fail_slowly(*arguments: Any, **options: Any) -> bool:
         failed = fail_stage_run(*arguments, **options)

@@ -174,8 +174,8 @@ def a_cancel_ends_the_run_only() -> Iterator[None]:
 def a_cancel_leaves_leases() -> Iterator[None]:
     cancel = _engine("advance").cancel_stage_run
 
-    def mutant(run: Any, stage: Any) -> bool:
-        return stage.status is not StageStatus.RUNNING and cancel(run, stage)
+    def mutant(run: Any, stage: Any, why: Any) -> bool:
+        return stage.status is not StageStatus.RUNNING and cancel(run, stage, why)
 
     with patch.object(_engine("cancel_run"), "cancel_stage_run", mutant):
         yield
