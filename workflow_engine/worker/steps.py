@@ -99,7 +99,7 @@ class WorkflowStep(bootsteps.StartStopStep):
 
 
 def list_consumed(app: Celery, installation: Installation) -> list[str]:
-    """Return the engine's queues that a worker of the app consumes.
+    """Return the engine's queues that a worker of the app consumes, declared as the engine does.
 
     Workers that do not come from the command line, such as those of ``celery.contrib.testing``, are given the queues
     here: they do not send the signal.
@@ -109,7 +109,9 @@ def list_consumed(app: Celery, installation: Installation) -> list[str]:
     is_selection = queues._consume_from is not None  # noqa: SLF001 - by -Q
     if installation.consume and not is_selection:
         select_queues(app, [name for name in names if name not in queues])  # those that -X took away are known
-    return [name for name in names if name in queues.consume_from]
+    consumed = [name for name in names if name in queues.consume_from]
+    select_queues(app, consumed)
+    return consumed
 
 
 def serve_by(consumer: Any, queues: list[str]) -> None:

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from workflow_engine.worker.beat import beat_entries
 from workflow_engine.worker.dispatcher import CeleryDispatcher
 from workflow_engine.worker.names import SWEEP
 from workflow_engine.worker.queues import check_declarations, find_queue
-from workflow_engine.worker.steps import select_queues
+from workflow_engine.worker.steps import add_queues, select_queues
 
 HINT = Hint("01890000-0000-7000-8000-000000000000", 1, "run", "extract", "workflow", 5)
 
@@ -167,6 +168,7 @@ def test_a_tick_of_beat_reaches_the_queue_that_a_worker_declares(
 def test_a_queue_that_a_worker_is_told_to_consume_is_declared_as_ours(app: Celery, *, create_missing: bool) -> None:
     app.conf.task_create_missing_queues = create_missing
 
+    add_queues(SimpleNamespace(app=app), options={"queues": ["workflow"]})
     app.amqp.queues.select(["workflow"])  # what ``-Q workflow`` does
 
     [queue] = app.amqp.queues.consume_from.values()
