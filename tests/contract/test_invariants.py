@@ -46,7 +46,7 @@ MUTATIONS = {
     "11": f"UPDATE workflow_attempts SET outcome = 'FAILED' WHERE {OF_STAGE_A}",
     "11 not the newest": f"UPDATE workflow_stages SET fence = fence + 1 WHERE {STAGE_A}",
     "12": f"UPDATE workflow_stages SET attempt = attempt + 1 WHERE {STAGE_A}",
-    "13": f"UPDATE workflow_stages SET attempt = 4 WHERE {STAGE_A}",
+    "13": f"UPDATE workflow_stages SET attempt = attempt + max_attempts WHERE {STAGE_A}",
     "13 crashes": f"UPDATE workflow_stages SET crashes = max_crashes + 1 WHERE {STAGE_A}",
     "13 polls": f"UPDATE workflow_stages SET poll_crashes = max_crashes + 1 WHERE {STAGE_A}",
     "14 no attempt": f"""UPDATE workflow_attempts SET outcome = 'LOST', ended_at = started_at
