@@ -127,16 +127,16 @@ def read_records(course: Any, run_id: str) -> list[str]:
 
     Members are named by the order of their ids, in which commands take them.
     """
-    names = {stage_id: f"member {number}" for number, (_, stage_id) in enumerate(course.members(run_id))}
-    quoted = re.compile(f'"({"|".join(names)})"')
+    names = {name: f"member {number}" for number, member in enumerate(course.members(run_id)) for name in member}
+    name = re.compile(rf"\b({'|'.join(names)})\b")
 
     def read(tx: sa.Connection) -> list[str]:
         lines = []
         for table, query in (("run", RUN), ("stage", STAGES), ("attempt", ATTEMPTS), ("event", EVENTS)):
             for number, row in enumerate(tx.execute(sa.text(query), {"id": run_id}).mappings()):
                 values = {key: bool(value) if key.startswith("is_") else value for key, value in row.items()}
-                lines += [f"{table} {number} {key}: {names.get(value, value)}" for key, value in values.items()]
-        return [quoted.sub(lambda found: f'"{names[found[1]]}"', line) for line in lines]
+                lines += [f"{table} {number} {key}: {value}" for key, value in values.items()]
+        return [name.sub(lambda found: names[found[0]], line) for line in lines]
 
     found: list[str] = course.database.read(read)
     return found
