@@ -76,13 +76,13 @@ def test_what_a_refused_attempt_cost_is_counted_once(start: Start, way: str) -> 
 
     accepted = [finish(tester.engine, taken, Completed("1"), SPENT) for _ in range(2)]
 
-    first = tester.stage_attempts(run.id, "a")[0]
+    first = tester.stage_attempts(run.id, "a", history=True)[0]
     [stage_run] = [one for one in tester.stages(run.id, history=True) if one.id == message.stage_run_id]
     snapshot = run.snapshot()
     assert accepted == [False, False]
     assert (first.cost, first.tokens) == (stage_run.cost, stage_run.tokens) == (QUARTER, 7)
     assert (snapshot.total_cost, snapshot.total_tokens) == (QUARTER, 7)
-    assert [line.message for line in run.logs().items] == ["spent"]
+    assert [line.message for line in run.logs(history=True).items] == ["spent"]
     tester.assert_consistent()
 
 
