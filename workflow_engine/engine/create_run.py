@@ -237,6 +237,6 @@ def existing_run(tx: Transaction, values: Mapping[str, Any]) -> CreatedRun | Non
     if accepted.request_fingerprint != values["request_fingerprint"]:
         raise IdempotencyConflictError(
             f"Idempotency key {values['idempotency_key']!r} stands for run {accepted.run_id}, "
-            "which was created with another workflow, input or config, or as another fork"
+            "which has another workflow, input or config, or is another fork"
         )
     return CreatedRun(accepted.run_id, is_new=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, exists, func, or_, select, update
 
@@ -55,11 +55,13 @@ def _keep_shared_artifacts(tx: Connection, run_ids: list[str]) -> None:
     forks = list(tx.scalars(_select_forks(run_ids)))
     if not forks:
         return
+    _shorten_chains(tx, run_ids, forks)
+    left = select(artifacts.c.stage_run_id).where(artifacts.c.run_id.in_(run_ids))
+    if tx.execute(left.limit(1)).first() is None:
+        return
     # Locked, so that nobody deletes them meanwhile; those that somebody has just deleted do not come back.
     lock = select(runs.c.id).where(runs.c.id.in_(forks)).order_by(runs.c.id).with_for_update(read=True, key_share=True)
     staying = list(tx.scalars(lock))
-    _shorten_chains(tx, run_ids, staying)
-    left = select(artifacts.c.stage_run_id).where(artifacts.c.run_id.in_(run_ids))
     shares = (
         select(stages.c.shared_from, func.min(stages.c.run_id))
         .where(stages.c.run_id.in_(staying), stages.c.shared_from.in_(left))
@@ -69,7 +71,7 @@ def _keep_shared_artifacts(tx: Connection, run_ids: list[str]) -> None:
         move_artifacts(tx, run_ids, producer, fork_id)
 
 
-def _select_forks(run_ids: list[str]) -> Select[tuple[str]]:
+def _select_forks(run_ids: list[str]) -> Select[Any]:
     """Return the query for other runs that share something with these, by their outputs: those have an index."""
     there = stages.alias("there")
     is_there = there.c.run_id.in_(run_ids)

@@ -13,11 +13,12 @@ from workflow_engine.errors import RunNotFoundError
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.store.annotations import add_annotation
+from workflow_engine.store.artifacts import save_artifact
 from workflow_engine.store.logs import append_log
 from workflow_engine.store.records import LogLine
 from workflow_engine.store.reports import flush_log_lines
 from workflow_engine.store.retention import prune_batch
-from workflow_engine.store.tables import logs, outputs, runs
+from workflow_engine.store.tables import artifacts, logs, outputs, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,3 +82,24 @@ def test_a_run_and_its_fork_that_are_pruned_at_once_leave_no_output(postgres_cou
     course.database.transact(lambda tx: prune(tx, RunStatus.CANCELLED))  # the next pruning takes what was locked
 
     assert course.database.read(lambda tx: tx.scalars(sa.select(outputs.c.id)).all()) == []
+
+
+@pytest.mark.parametrize("first", [RunStatus.COMPLETED, RunStatus.CANCELLED])
+def test_a_run_with_artifacts_and_its_fork_that_are_pruned_at_once_break_nothing(
+    postgres_course: Any, first: RunStatus
+) -> None:
+    course = postgres_course
+    run_id = course.create("narrow")
+    for _ in range(2):
+        for taken in course.claim_all(run_id):
+            save_artifact(course.database, taken, "page", "1", shared=False)
+            course.complete(taken)
+    cancel_run(course.engine, fork_run(course.engine, run_id, from_stage="last").run_id)
+    prune = partial(prune_batch, ended_before=LATER, limit=10)
+    second = ({RunStatus.COMPLETED, RunStatus.CANCELLED} - {first}).pop()
+
+    course.race_during(lambda tx: prune(tx, first), lambda: course.database.transact(lambda tx: prune(tx, second)))
+    course.database.transact(lambda tx: prune(tx, second))
+
+    for table in (artifacts, outputs, runs):
+        assert course.database.read(lambda tx, table=table: tx.execute(sa.select(table)).all()) == []
