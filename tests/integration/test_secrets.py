@@ -121,7 +121,9 @@ def test_what_a_schema_refuses_is_named_and_not_shown(tester: WorkflowTester) ->
 
 
 @pytest.mark.parametrize(
-    "url", [f"postgresql://me:{SECRET}@127.0.0.1:1/x", f"mysql://me:{SECRET}@db/x", f"postgres//me:{SECRET}@db"]
+    "url",
+    [f"postgresql://me:{SECRET}@127.0.0.1:1/x", f"mysql://me:{SECRET}@db/x", f"postgres//me:{SECRET}@db"],
+    ids=["unreachable", "another kind", "malformed"],
 )
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
     with pytest.raises((ConfigurationError, DatabaseUnavailableError)) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, NotRequired
 
@@ -298,7 +299,7 @@ def test_all_mistakes_are_listed_at_once() -> None:
         (list[int], list[str]),
         (Labels, Annotated[list[str], BeforeValidator(lambda value: value["names"])]),
     ],
-    ids=str,
+    ids=lambda value: re.sub(r" at 0x[0-9a-f]+", "", str(value)),
 )
 def test_an_input_that_may_fit_is_taken(returned: Any, given: Any) -> None:
     workflow = WorkflowBuilder("w").pipe(make("before", NoInput, returned)).pipe(make("after", given)).build()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
@@ -265,7 +266,7 @@ def tally(**values: Any) -> Tally:
         (Box[Any], Box[Any](value=Row()), "value: Row comes back as dict"),
         (time, time(2, 30, tzinfo=BERLIN), "the time comes back changed"),
     ],
-    ids=repr,
+    ids=lambda value: re.sub(r" at 0x[0-9a-f]+", "", repr(value)),
 )
 def test_what_would_change_is_refused_with_its_path(tp: Any, value: Any, message: str) -> None:
     assert refusal(tp, value).startswith(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -308,7 +309,7 @@ class TestRefusing:
             ({"estimate_cost": 3}, "estimate_cost must be a function of input and config"),
             ({"retries": 3}, "unknown option 'retries' (did you mean \"retry\"? options: name, "),
         ],
-        ids=str,
+        ids=lambda value: re.sub(r" at 0x[0-9a-f]+", "", str(value)),
     )
     def test_options_that_do_not_fit(self, options: Any, message: str) -> None:
         refused = refusal(lambda: stage(**options)(body))
