@@ -55,6 +55,15 @@ make_environment() {
     return 1
 }
 
+# Installs Debian packages, if we may.
+install_packages() {
+    [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || return 1
+    say "installing $1"
+    # One word per package.
+    # shellcheck disable=SC2086
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $1 >/dev/null
+}
+
 prepare() {
     stamp=$venv/.stamp-$1
     content="$(cksum <"$root/pyproject.toml") $root"
