@@ -31,6 +31,11 @@ def run(*arguments: str, cwd: Path, env: Mapping[str, str]) -> subprocess.Comple
     )
 
 
+def hear_interrupts() -> None:
+    """Undo what a shell does to the programs that it starts in the background: they ignore SIGINT, and so do their own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def dev(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """``workflow-engine dev``, ready."""
@@ -38,6 +43,7 @@ def dev(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.Pope
         [*COMMAND, "dev", "--concurrency", "2"],
         cwd=tmp_path,
         env={**environment, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 - nothing of this process runs in a thread that holds a lock
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -69,6 +75,7 @@ def test_an_interrupted_demo_says_how_its_runs_go_on(tmp_path: Path, environment
         [*COMMAND, "demo"],
         cwd=tmp_path,
         env={**environment, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 - nothing of this process runs in a thread that holds a lock
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

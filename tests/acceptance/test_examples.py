@@ -30,6 +30,7 @@ def environment(tmp_path: Path, redis_url: str) -> dict[str, str]:
     return {
         **kept,
         "PYTHONPATH": str(ROOT),
+        "COLUMNS": "160",
         "SHOP_BROKER_URL": redis_url,
         "WORKFLOW_ENGINE_DATABASE_URL": f"sqlite:///{tmp_path / 'shop.db'}",
     }

@@ -235,15 +235,15 @@ def test_a_poll_that_misbehaves_fails_the_stage(
     assert word in run.snapshot().error_message
 
 
-def test_a_stage_that_suspends_without_poll_fails_when_it_would_be_polled(
-    tester: WorkflowTester, act: Callable[..., None]
-) -> None:
+def test_a_stage_that_suspends_without_poll_fails_at_once(tester: WorkflowTester, act: Callable[..., None]) -> None:
     act(lambda _: Suspend({"job": "1"}))
     run = tester.create_run(playing, {})
 
-    tester.run_to_end(run)
+    tester.deliver()
 
-    assert run.snapshot().error_message == 'Stage "play" is suspended but its definition has no poll'
+    assert run.snapshot().error_message.startswith(
+        'Stage "play" returned Suspend but has no poll to end it; pass poll='
+    )
 
 
 def test_a_poll_that_is_never_ready_ends_with_its_longest_wait(
