@@ -150,11 +150,16 @@ class House:
         self.notes.close()
 
 
-@pytest.fixture(params=["redis"])
-def house(request: pytest.FixtureRequest, redis_server: Any, tmp_path: Path) -> Iterator[House]:
+@pytest.fixture(params=["redis", "rabbit"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def house(broker_url: str, redis_server: Any, tmp_path: Path) -> Iterator[House]:
     """The project on each broker that is supported; its results are on Redis."""
-    urls = {"redis": redis_server.claim_database}
-    made = House(urls[request.param](), redis_server.claim_database(), tmp_path)
+    made = House(broker_url, redis_server.claim_database(), tmp_path)
     yield made
     made.close()
 
@@ -186,6 +191,7 @@ def test_processes_with_and_without_the_engine_execute_each_other_s_tasks(
     house.check(has_guest=not has_worker_guest)
 
 
+@pytest.mark.parametrize("broker_url", ["redis"], indirect=True)  # the previous release knows no other
 def test_a_worker_of_the_previous_release_may_run_beside(house: House, previous_release: Path) -> None:
     house.start_worker(has_guest=True, release=previous_release)
     house.start_worker(has_guest=True)
