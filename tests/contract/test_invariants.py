@@ -69,6 +69,7 @@ MUTATIONS = {
         WHERE run_id = :fork AND stage_id = 'a' AND shared_from IS NOT NULL""",
     "22": f"UPDATE workflow_attempts SET cost_nanos = 1 WHERE {OF_STAGE_A}",
     "22 tokens": f"UPDATE workflow_attempts SET tokens = 1 WHERE {OF_STAGE_A}",
+    "23": f"UPDATE workflow_stages SET status = 'CANCELLED' WHERE {STAGE_A}",
 }
 #: The same for what must hold once no run is under way.
 FINAL_MUTATIONS = {

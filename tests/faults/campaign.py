@@ -248,8 +248,9 @@ def describe(result: Result) -> str:
 
 
 def stop_in_good_order() -> None:
-    """Let SIGTERM end the cluster's processes as well."""
+    """Let SIGTERM end the cluster's processes as well, and keep what the quiet runs log, attempts that fail as they should, off the screen."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    logging.getLogger("workflow_engine").setLevel(logging.CRITICAL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -260,7 +261,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--logs", type=Path, default=None, help="folder for the logs of workers and beats")
     options = parser.parse_args(arguments)
     stop_in_good_order()
-    logging.getLogger("workflow_engine").setLevel(logging.CRITICAL)  # attempts of the quiet runs fail, as they should
     seed = options.seed if options.seed is not None else secrets.randbelow(2**31)
     print(f"seed {seed}", flush=True)
     result = conduct(Plan(seed, timedelta(minutes=options.minutes)), keep_logs=options.logs)

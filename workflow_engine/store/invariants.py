@@ -118,6 +118,9 @@ INVARIANTS: dict[str, str] = {
         SELECT s.id FROM workflow_stages s
         WHERE s.cost_nanos < (SELECT coalesce(sum(a.cost_nanos), 0) FROM workflow_attempts a WHERE a.stage_run_id = s.id)
            OR s.tokens < (SELECT coalesce(sum(a.tokens), 0) FROM workflow_attempts a WHERE a.stage_run_id = s.id)""",
+    "23 every stage run of a COMPLETED run ended well": """
+        SELECT s.id FROM workflow_stages s JOIN workflow_runs r ON r.id = s.run_id
+        WHERE r.status = 'COMPLETED' AND s.superseded_by IS NULL AND s.status NOT IN ('COMPLETED', 'SKIPPED')""",
 }
 
 #: What must hold besides when nothing is under way any more.
