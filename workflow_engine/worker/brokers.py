@@ -25,9 +25,6 @@ from workflow_engine.worker.refusals import are_expected, check_writes, expectin
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from celery import Celery
 
 logger = logging.getLogger("workflow_engine.broker")

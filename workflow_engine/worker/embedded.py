@@ -18,6 +18,7 @@ from workflow_engine.errors import ConfigurationError
 from workflow_engine.store.database_errors import loggable
 from workflow_engine.worker.installation import get_installation
 from workflow_engine.worker.memory import wake_consumers
+from workflow_engine.worker.steps import select_queues
 from workflow_engine.worker.transports import Broker, broker_of
 
 if TYPE_CHECKING:
@@ -90,6 +91,19 @@ class EmbeddedConsumer(Consumer):
             self._drain()
         raise WorkerShutdown(0)
 
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, as often as the app says, until the controller is told to stop: Celery looks at the process' flags."""
+        conf = self.app.conf
+        if not conf.broker_connection_retry:
+            conn.connect()
+            return conn
+        conn.ensure_connection(_tell_of_retry, conf.broker_connection_max_retries, callback=self._leave_if_told)
+        return conn
+
+    def _leave_if_told(self) -> None:
+        if self.controller.told_to_stop.is_set():
+            raise WorkerShutdown(0)
+
     def call_soon(self, *args: Any, **options: Any) -> Any:
         """Do something, an acknowledgement for instance, in the loop; called by the threads that run stages."""
         operation = super().call_soon(*args, **options)
@@ -119,6 +133,10 @@ class EmbeddedConsumer(Consumer):
 
     def _is_rabbit(self) -> bool:
         return broker_of(self.task_consumer.channel) is Broker.RABBITMQ
+
+
+def _tell_of_retry(error: Exception, pause: float) -> None:
+    logger.warning("the broker cannot be reached (%s): the next try is in %.0f s", error, pause)
 
 
 class EmbeddedController(WorkController):
@@ -195,14 +213,15 @@ class EmbeddedWorker:
         return True
 
     def _build(self) -> EmbeddedController:
-        installation = get_installation(self._app)
+        queues = get_installation(self._app).list_queues()
+        select_queues(self._app, queues)  # an app may refuse queues that it does not know
         return EmbeddedController(
             self._told_to_stop,
             app=self._app,
             pool=EmbeddedPool,
             consumer_cls=EmbeddedConsumer,
             concurrency=self._concurrency,
-            queues=installation.list_queues(),
+            queues=queues,
             use_eventloop=False,
             ready_callback=lambda _: self._ready.set(),
             without_gossip=True,

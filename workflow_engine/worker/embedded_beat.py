@@ -33,5 +33,5 @@ class EmbeddedBeat:
 
     def stop(self) -> None:
         """End the thread."""
-        self._service.stop()
+        self._service.service.stop()  # the thread's own way waits, without limit, also for a broker that is away
         self._service.join(timeout=10)

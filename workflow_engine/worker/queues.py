@@ -81,8 +81,8 @@ def check_declarations(app: Celery, names: Collection[str]) -> None:
                     queue(channel).declare()
     except PreconditionFailed as error:
         raise ConfigurationError(f"{error.reply_text}. {REMEDY}") from error
-    except (OperationalError, *connection.connection_errors) as error:
-        logger.debug("queues are not declared, the broker cannot be reached: %s", error)
+    except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+        logger.debug("queues are not declared, the broker cannot be reached, or does not let us: %s", error)
 
 
 def find_queue_hazards(app: Celery, names: Iterable[str]) -> list[str]:

@@ -45,7 +45,7 @@ def check_writes(channel: Any) -> None:
     if hasattr(channel, "conn_or_acquire"):
         # A user that may not touch this key says nothing about the others.
         with channel.conn_or_acquire() as client, suppress(exceptions.NoPermissionError):
-            client.rpushx(_PROBE, "")
+            client.rpushx(f"{channel.global_keyprefix}{_PROBE}", "")
 
 
 def expecting(connection_class: type[Any]) -> type[Any]:

@@ -60,7 +60,7 @@ class WorkflowStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self._installation = get_installation(worker.app)
         self._queues = list_consumed(worker.app, self._installation)
-        if self._queues:
+        if self._queues and not is_green(worker.pool_cls):
             check_broker(worker.app)
             check_memory(worker)
         check_sweeper(worker, with_sweeper=with_sweeper)
@@ -122,9 +122,6 @@ def serve_by(consumer: Any, queues: list[str]) -> None:
         return consumer.ensure_connected(serve_queues(connection, queues))
 
     consumer.connection_for_read = connection_for_read
-    serve_queues(consumer.conninfo, queues)  # it tells which errors are those of a lost connection
-    consumer.connection_errors = consumer.conninfo.connection_errors
-    consumer.channel_errors = consumer.conninfo.channel_errors
     outlive_outages(consumer)
 
 
@@ -154,8 +151,8 @@ def check_lists(app: Celery, queues: list[str]) -> None:
             problems = _find_foreign_keys(
                 connection.ensure_connection(max_retries=1, interval_start=0).channel(), queues
             )
-    except (OperationalError, *connection.connection_errors) as error:
-        logger.debug("keys are not checked, the broker cannot be reached: %s", error)
+    except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+        logger.debug("keys are not checked, the broker cannot be reached, or does not answer that: %s", error)
         return
     if problems:
         raise ConfigurationError(f"Redis keys that a queue needs hold something else: {', '.join(problems)}")
@@ -164,7 +161,9 @@ def check_lists(app: Celery, queues: list[str]) -> None:
 def _find_foreign_keys(channel: Any, queues: list[str]) -> list[str]:
     if not hasattr(channel, "conn_or_acquire"):
         return []
-    keys = [list_name(queue, step, channel.sep) for queue in queues for step in range(STEPS)]
+    # kombu puts the prefix before the keys of the commands that it uses itself.
+    prefix = channel.global_keyprefix
+    keys = [f"{prefix}{list_name(queue, step, channel.sep)}" for queue in queues for step in range(STEPS)]
     with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
         for key in keys:
             pipeline.type(key)

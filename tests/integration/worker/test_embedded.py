@@ -14,7 +14,9 @@ from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
+from workflow_engine.testing.processes import free_port
 from workflow_engine.worker import embedded
+from workflow_engine.worker.embedded_beat import EmbeddedBeat
 
 
 def names_of_threads() -> set[str]:
@@ -69,6 +71,29 @@ def test_a_slot_that_becomes_free_takes_the_next_message_at_once(
 
     embedding.wait_for(*run_ids)
     assert time.monotonic() - started < 12  # five looks in vain would take twenty
+
+
+def test_a_broker_that_cannot_be_reached_is_an_error_and_holds_nobody_up(
+    embed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "START_SECONDS", 0.5)
+    embedding = embed(f"redis://127.0.0.1:{free_port()}/0")
+    beat = EmbeddedBeat(embedding.app)
+    beat.start()
+
+    with pytest.raises(ConfigurationError, match="does not start"):
+        embedding.worker.start()
+
+    beat.stop()
+    assert "workflow-worker" not in names_of_threads()
+
+
+def test_an_app_that_refuses_queues_that_it_does_not_know_is_told_of_ours(embed: Any) -> None:
+    embedding = embed("memory://")
+    embedding.app.conf.task_create_missing_queues = False
+    embedding.worker.start()
+
+    embedding.wait_for(embedding.create_run(1))
 
 
 def test_it_starts_within_a_second_and_stops_without_leaving_a_thread(embed: Any) -> None:
