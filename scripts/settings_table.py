@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.settings import Settings
-from workflow_engine.worker.options import WorkerOptions
+from workflow_engine.worker.worker_options import WorkerOptions
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from workflow_engine.control import RunHandle
     from workflow_engine.definition import (
         AnnotationKey,
         CancelContext,
@@ -29,9 +28,10 @@ if TYPE_CHECKING:
         stage,
     )
     from workflow_engine.errors import RetryAfter, WorkflowEngineError
-    from workflow_engine.executor import WorkflowExecutor
+    from workflow_engine.facade.executor import WorkflowExecutor
+    from workflow_engine.facade.runtime import WorkflowRuntime, create_workflow_runtime
+    from workflow_engine.facade.steering import RunHandle
     from workflow_engine.lifecycle import RunStatus, StageStatus
-    from workflow_engine.runtime import WorkflowRuntime, create_workflow_runtime
     from workflow_engine.settings import Settings
 
 __all__ = [
@@ -64,14 +64,14 @@ __all__ = [
 
 _ELSEWHERE: Final = {
     "RetryAfter": "errors",
-    "RunHandle": "control",
+    "RunHandle": "facade.steering",
     "RunStatus": "lifecycle",
     "Settings": "settings",
     "StageStatus": "lifecycle",
     "WorkflowEngineError": "errors",
-    "WorkflowExecutor": "executor",
-    "WorkflowRuntime": "runtime",
-    "create_workflow_runtime": "runtime",
+    "WorkflowExecutor": "facade.executor",
+    "WorkflowRuntime": "facade.runtime",
+    "create_workflow_runtime": "facade.runtime",
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from workflow_engine.clock import instant_to_ms
 from workflow_engine.errors import InvalidDataError, InvalidRequestError
 from workflow_engine.names import among
-from workflow_engine.redact import clean_text
+from workflow_engine.payloads.secrets import clean_text
 
 if TYPE_CHECKING:
     from enum import StrEnum

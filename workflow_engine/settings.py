@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.names import among
-from workflow_engine.redact import DEFAULT_WORDS
+from workflow_engine.payloads.secrets import DEFAULT_WORDS
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

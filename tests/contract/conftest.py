@@ -8,12 +8,12 @@ import pytest
 
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.payload import encode_json
-from workflow_engine.store.claims import read_claim
-from workflow_engine.store.tables import metadata
+from workflow_engine.payloads.text import encode_json
+from workflow_engine.store.moves.claims import read_claim
+from workflow_engine.store.schema.tables import metadata
 
 if TYPE_CHECKING:
-    from workflow_engine.store.database import Database
+    from workflow_engine.store.connection.database import Database
     from workflow_engine.store.records import Claim
 
 #: The instant of everything that no test asks for: 2025-01-01.

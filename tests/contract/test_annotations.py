@@ -10,11 +10,11 @@ import pytest
 from workflow_engine.clock import instant_to_ms
 from workflow_engine.errors import IdempotencyConflictError, RunNotFoundError
 from workflow_engine.ids import new_id
-from workflow_engine.store.annotations import AnnotationFilter, add_annotation, list_annotations
+from workflow_engine.store.reads.annotations import AnnotationFilter, add_annotation, list_annotations
 
 if TYPE_CHECKING:
-    from workflow_engine.store.database import Database
-    from workflow_engine.store.snapshots import AnnotationEntry
+    from workflow_engine.store.connection.database import Database
+    from workflow_engine.store.reads.snapshots import AnnotationEntry
 
 
 def _add(database: Database, run_id: str, key: str = "review.score", **values: Any) -> AnnotationEntry:

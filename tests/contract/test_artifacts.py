@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from workflow_engine.errors import LeaseLost
-from workflow_engine.store.artifacts import (
+from workflow_engine.store.reads.artifacts import (
     delete_artifact,
     find_artifact,
     list_artifact_keys,
@@ -20,7 +20,7 @@ from workflow_engine.store.artifacts import (
 )
 
 if TYPE_CHECKING:
-    from workflow_engine.store.database import Database
+    from workflow_engine.store.connection.database import Database
     from workflow_engine.store.records import Claim
 
 

@@ -28,7 +28,7 @@ from workflow_engine.errors import (
 )
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.schema.tables import metadata
 from workflow_engine.testing.kit import WorkflowTester
 
 

@@ -11,9 +11,9 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
-from workflow_engine.store.limits import Limits
+from workflow_engine.store.connection.call_limits import Limits
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
 from workflow_engine.testing.kit import TurnedClock
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from workflow_engine.errors import DatabaseUnavailableError
-from workflow_engine.store.database import Database
-from workflow_engine.store.limits import UNLIMITED, Limits
-from workflow_engine.store.watchdog import Line
+from workflow_engine.store.connection.call_limits import UNLIMITED, Limits
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.connection.watchdog import Line
 from workflow_engine.testing.kit import TurnedClock
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def test_a_call_may_be_without_a_limit(impatient: Database) -> None:
 FORK = """
 import os, sys, threading
 from datetime import timedelta
-from workflow_engine.store.database import Database
-from workflow_engine.store.limits import Limits
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.connection.call_limits import Limits
 
 url, never_answered = sys.argv[1:]
 parents = Database(url, limits=Limits(statement=timedelta(seconds=1)))

@@ -15,10 +15,10 @@ from workflow_engine.definition import (
     define_async_batch_stage,
     define_stage,
 )
-from workflow_engine.store.claims import claim
-from workflow_engine.store.invariants import FINAL_INVARIANTS, INVARIANTS, find_violations
+from workflow_engine.store.moves.claims import claim
 from workflow_engine.store.records import ClaimRequest
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.schema.tables import metadata
+from workflow_engine.store.upkeep.invariants import FINAL_INVARIANTS, INVARIANTS, find_violations
 from workflow_engine.testing.kit import WorkflowTester
 
 if TYPE_CHECKING:

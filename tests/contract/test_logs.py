@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from workflow_engine.errors import InvalidRequestError
-from workflow_engine.store.logs import append_log, list_logs
+from workflow_engine.store.moves.attempt_reports import write_log_lines
+from workflow_engine.store.reads.logs import append_log, list_logs
 from workflow_engine.store.records import LogLine
-from workflow_engine.store.reports import write_log_lines
 
 if TYPE_CHECKING:
-    from workflow_engine.store.database import Database
+    from workflow_engine.store.connection.database import Database
     from workflow_engine.store.records import Claim
 
 NEW_YEAR = 1_735_689_600_000

@@ -12,11 +12,11 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from workflow_engine.engine.doctor import Health, check_access
+from workflow_engine.engine.upkeep.doctor import Health, check_access
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
-from workflow_engine.store.database import Database
-from workflow_engine.store.health import read_backlog
-from workflow_engine.store.limits import Limits
+from workflow_engine.store.connection.call_limits import Limits
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.upkeep.health import read_backlog
 from workflow_engine.testing.kit import TurnedClock
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ import pytest
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.event_queries import list_events
-from workflow_engine.store.queries import RunFilter, find_run, find_run_status, find_run_texts, list_runs
+from workflow_engine.store.reads.event_queries import list_events
+from workflow_engine.store.reads.run_queries import RunFilter, find_run, find_run_status, find_run_texts, list_runs
+from workflow_engine.store.reads.snapshots import ErrorInfo
+from workflow_engine.store.reads.stage_queries import find_output, list_attempts, list_stages
 from workflow_engine.store.records import AttemptOutcome, ClaimKind
-from workflow_engine.store.snapshots import ErrorInfo
-from workflow_engine.store.stage_queries import find_output, list_attempts, list_stages
 
 if TYPE_CHECKING:
-    from workflow_engine.store.database import Database
-    from workflow_engine.store.snapshots import RunSnapshot
+    from workflow_engine.store.connection.database import Database
+    from workflow_engine.store.reads.snapshots import RunSnapshot
 
 NEW_YEAR = datetime(2025, 1, 1, tzinfo=UTC)
 

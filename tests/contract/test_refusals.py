@@ -11,20 +11,20 @@ import pytest
 from pydantic import SecretStr
 
 from workflow_engine import WorkflowRuntime
-from workflow_engine.control import RunControl, RunHandle
 from workflow_engine.definition import StageContext, WorkflowBuilder, stage
 from workflow_engine.errors import InvalidRequestError
-from workflow_engine.reader import RunReader
-from workflow_engine.refusals import find_check
-from workflow_engine.reporting import RunReporting
+from workflow_engine.facade.argument_checks import find_check
+from workflow_engine.facade.callbacks import RunReporting
+from workflow_engine.facade.reading import RunReader
+from workflow_engine.facade.steering import RunControl, RunHandle
 from workflow_engine.settings import Settings
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.schema.tables import metadata
 from workflow_engine.testing.kit import WorkflowTester
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workflow_engine.store.database import Database
+    from workflow_engine.store.connection.database import Database
 
 
 @stage

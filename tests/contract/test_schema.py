@@ -15,9 +15,9 @@ from alembic import command
 from alembic.script import ScriptDirectory
 
 from workflow_engine.errors import MigrationRequiredError, StoreError
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
+from workflow_engine.store.schema.tables import metadata
 from workflow_engine.testing.kit import TurnedClock
 
 if TYPE_CHECKING:

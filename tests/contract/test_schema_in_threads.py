@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
 
 THREADS = 8
 

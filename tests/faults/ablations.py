@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from workflow_engine.engine.advance import fail_stage_run
-from workflow_engine.store import moves_postgres
+from workflow_engine.engine.transitions.group_progress import fail_stage_run
+from workflow_engine.store.moves import postgres as moves_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,23 +24,23 @@ def remove_fence_check() -> None:
     def is_ours(run: Any, stage: Any, _claim: Any) -> bool:
         return bool(stage.lease_id is not None and stage.is_live and run.is_live)
 
-    replace("workflow_engine.engine.finish", "_is_ours", is_ours)
+    replace("workflow_engine.engine.transitions.finish", "_is_ours", is_ours)
     edit_statement("_COMPLETE", "s.id = :stage_run_id AND s.fence = :fence AND", "s.id = :stage_run_id AND")
 
 
 def remove_heartbeat() -> None:
     """Nobody renews a lease."""
-    replace("workflow_engine.engine.leases", "renew_leases", lambda _database, held, _lease_ms: set(held))
+    replace("workflow_engine.engine.process.lease_keeper", "renew_leases", lambda _database, held, _lease_ms: set(held))
 
 
 def remove_reaping() -> None:
     """Expired leases stay expired."""
-    replace("workflow_engine.engine.sweep", "reap_expired", lambda _engine: 0)
+    replace("workflow_engine.engine.upkeep.sweep", "reap_expired", lambda _engine: 0)
 
 
 def remove_redispatch() -> None:
     """Lost messages stay lost."""
-    replace("workflow_engine.engine.sweep", "redispatch_due", lambda _engine: 0)
+    replace("workflow_engine.engine.upkeep.sweep", "redispatch_due", lambda _engine: 0)
 
 
 def remove_locked_columns() -> None:
@@ -56,7 +56,7 @@ def remove_locked_columns() -> None:
         threading.Event().wait(0.05)
         return failed
 
-    replace("workflow_engine.engine.finish", "fail_stage_run", fail_slowly)
+    replace("workflow_engine.engine.transitions.finish", "fail_stage_run", fail_slowly)
 
 
 def remove_status_guard() -> None:
@@ -66,8 +66,8 @@ def remove_status_guard() -> None:
 
 def remove_message_guards() -> None:
     """Malformed entries reach kombu."""
-    replace("workflow_engine.worker.brokers", "find_entry_problem", lambda _entry: None)
-    replace("workflow_engine.worker.brokers", "find_envelope_problem", lambda _message: None)
+    replace("workflow_engine.worker.wire.serving_transports", "find_entry_problem", lambda _entry: None)
+    replace("workflow_engine.worker.wire.serving_transports", "find_envelope_problem", lambda _message: None)
 
 
 def replace(module: str, name: str, patch: object) -> None:

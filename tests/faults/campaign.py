@@ -24,11 +24,11 @@ from tests.faults.cluster import Cluster, Pace
 from tests.faults.load import workflows
 from tests.faults.steering import Steering
 from tests.faults.verdict import LOST, QuietRuns, observe, read_outputs
-from workflow_engine.definition.registry import as_registry
+from workflow_engine.definition.workflows.registry import as_registry
 from workflow_engine.engine import CreateRun, Engine, create_run
-from workflow_engine.store.invariants import find_violations
+from workflow_engine.store.upkeep.invariants import find_violations
 from workflow_engine.worker.app import create_app
-from workflow_engine.worker.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

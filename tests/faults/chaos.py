@@ -15,7 +15,7 @@ import redis
 
 from tests.faults.verdict import select
 from workflow_engine.worker.names import control_queue
-from workflow_engine.worker.priorities import STEPS, list_name
+from workflow_engine.worker.wire.broker_priorities import STEPS, list_name
 
 if TYPE_CHECKING:
     import random

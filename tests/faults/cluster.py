@@ -17,8 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 from tests.faults.proxy import READY
 from workflow_engine.clock import SystemClock
 from workflow_engine.settings import Settings
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
 from workflow_engine.testing.pgbouncer import PgBouncerServer
 from workflow_engine.testing.processes import free_port
 from workflow_engine.testing.services import PostgresServer, RedisServer

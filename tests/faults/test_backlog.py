@@ -14,14 +14,14 @@ from pydantic import BaseModel
 
 from tests.faults.chaos import SEPARATOR, forge
 from workflow_engine.definition import StageContext, WorkflowBuilder, stage
-from workflow_engine.definition.registry import as_registry
+from workflow_engine.definition.workflows.registry import as_registry
 from workflow_engine.engine import CreateRun, Engine, create_run, execute_stage, sweep
 from workflow_engine.settings import Settings
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.schema.tables import metadata
 from workflow_engine.testing.services import PostgresServer
 from workflow_engine.worker.app import create_app
-from workflow_engine.worker.dispatcher import CeleryDispatcher
-from workflow_engine.worker.priorities import STEPS, list_name
+from workflow_engine.worker.wire.broker_priorities import STEPS, list_name
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
 
 DEPTH = 50_000
 TAKEN_PER_SWEEP = 10

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from tests.faults.load import workflows
-from workflow_engine.definition.registry import as_registry
+from workflow_engine.definition.workflows.registry import as_registry
 from workflow_engine.engine import CreateRun, Engine, create_run, execute_stage, read_run_result, sweep
 from workflow_engine.settings import Settings
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -6,7 +6,7 @@ import os
 
 from tests.faults.ablations import ABLATIONS
 from tests.faults.load import workflows
-from workflow_engine.definition.registry import as_registry
+from workflow_engine.definition.workflows.registry import as_registry
 from workflow_engine.settings import Settings
 from workflow_engine.worker.app import create_app
 from workflow_engine.worker.loading import install_workflows

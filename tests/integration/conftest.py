@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from workflow_engine.store.database import Database
+    from workflow_engine.store.connection.database import Database
     from workflow_engine.store.records import Hint
 
 

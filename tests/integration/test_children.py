@@ -10,8 +10,8 @@ import pytest
 
 from workflow_engine.definition import NoInput, Retry, StageContext, Suspend, UntilRuns, WorkflowBuilder, stage
 from workflow_engine.errors import RunFailed, RunNotFoundError
-from workflow_engine.executor import WorkflowExecutor
-from workflow_engine.runtime import WorkflowRuntime
+from workflow_engine.facade.executor import WorkflowExecutor
+from workflow_engine.facade.runtime import WorkflowRuntime
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workflow_engine.cli.demo import demo
+from workflow_engine.cli.commands.demo import demo
 from workflow_engine.cli.errors import run_command
 from workflow_engine.clock import SystemClock
 from workflow_engine.demo.documents import Collection, SourceDocument

@@ -37,8 +37,8 @@ from workflow_engine.errors import (
     RunFailed,
     StageNotFoundError,
 )
-from workflow_engine.executor import HintQueue
-from workflow_engine.store.database import Database
+from workflow_engine.facade.executor import HintQueue
+from workflow_engine.store.connection.database import Database
 from workflow_engine.store.records import Hint
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def test_no_more_than_concurrency_stages_run_at_the_same_time(monkeypatch: pytes
         looks[0] += 1
         return wait(*arguments)
 
-    monkeypatch.setattr("workflow_engine.executor.wait", counted)
+    monkeypatch.setattr("workflow_engine.facade.executor.wait", counted)
     busy, most, lock = set[str](), [0], threading.Lock()
     enough = threading.Event()
 

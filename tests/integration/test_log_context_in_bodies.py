@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from workflow_engine.definition import NoInput, StageContext, WorkflowBuilder, stage
-from workflow_engine.executor import WorkflowExecutor
+from workflow_engine.facade.executor import WorkflowExecutor
 from workflow_engine.log_context import StageLogFilter
 
 library = logging.getLogger("some.library")

@@ -36,8 +36,8 @@ from workflow_engine.errors import (
     WorkflowNotFoundError,
 )
 from workflow_engine.events import EventType
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

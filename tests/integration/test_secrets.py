@@ -14,11 +14,11 @@ from pydantic import BaseModel, SecretStr
 from workflow_engine.definition import Pending, PollContext, Retry, StageContext, Suspend, WorkflowBuilder, stage
 from workflow_engine.errors import ConfigurationError, DatabaseUnavailableError, InvalidRequestError
 from workflow_engine.settings import Settings
-from workflow_engine.store.database import Database
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema.tables import metadata
 from workflow_engine.testing.kit import WorkflowTester
-from workflow_engine.worker import messages
-from workflow_engine.worker.transports import Broker
+from workflow_engine.worker.wire import messages
+from workflow_engine.worker.wire.supported_brokers import Broker
 
 SECRET = f"hunter-{secrets.token_hex(8)}"
 

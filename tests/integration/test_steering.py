@@ -23,7 +23,7 @@ from workflow_engine.errors import (
     RunStateError,
     StageNotFoundError,
 )
-from workflow_engine.store import queries
+from workflow_engine.store.reads import run_queries as queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

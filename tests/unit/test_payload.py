@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow_engine.errors import PayloadError
-from workflow_engine.payload import MAX_DEPTH, compose_object, decode_json, encode_json, is_too_deep
+from workflow_engine.payloads.text import MAX_DEPTH, compose_object, decode_json, encode_json, is_too_deep
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, field_serializer, field_validator, model_
 
 from workflow_engine.definition import Schema
 from workflow_engine.errors import InvalidDataError, PayloadError
-from workflow_engine.redact import DEFAULT_WORDS, Redactor, active_redactor, redacting
+from workflow_engine.payloads.secrets import DEFAULT_WORDS, Redactor, active_redactor, redacting
 from workflow_engine.settings import Settings
 
 IBAN = "DE89370400440532013000"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from workflow_engine.definition import Registry
-    from workflow_engine.runtime import WorkflowRuntime
+    from workflow_engine.facade.runtime import WorkflowRuntime
     from workflow_engine.settings import Settings
-    from workflow_engine.store.database import Database
+    from workflow_engine.store.connection.database import Database
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Connection:
 
     def database(self) -> Database:
         """Return the database alone, without a look at its schema."""
-        from workflow_engine.store.database import Database  # noqa: PLC0415 - `--help` is quick
+        from workflow_engine.store.connection.database import Database  # noqa: PLC0415 - `--help` is quick
 
         database = Database(self.settings().database_url)
         click.get_current_context().call_on_close(database.close)
@@ -77,7 +77,7 @@ class Connection:
         return load_named(names) if names else [self.celery_app] if self.celery_app else []
 
     def _make_runtime(self, default_workflows: Sequence[Any] = (), **overrides: Any) -> WorkflowRuntime:
-        from workflow_engine.runtime import WorkflowRuntime  # noqa: PLC0415 - `--help` is quick
+        from workflow_engine.facade.runtime import WorkflowRuntime  # noqa: PLC0415 - `--help` is quick
         from workflow_engine.worker.loading import collect_workflows  # noqa: PLC0415 - same
 
         overrides |= {"database_url": self.database_url, "broker_url": self.broker_url}
@@ -95,7 +95,7 @@ def _is_celery_app(found: Sequence[Any]) -> bool:
 
 def _runtime_of_app(app: Any, overrides: dict[str, Any]) -> WorkflowRuntime:
     """Return a runtime like the one that was installed into a Celery app; its hints go the app's way."""
-    from workflow_engine.runtime import WorkflowRuntime  # noqa: PLC0415 - `--help` is quick
+    from workflow_engine.facade.runtime import WorkflowRuntime  # noqa: PLC0415 - `--help` is quick
     from workflow_engine.worker.installation import get_installation  # noqa: PLC0415 - same
 
     try:
@@ -112,7 +112,7 @@ def require_database(url: str) -> None:
     Raises:
         ConfigurationError: There is no such file.
     """
-    from workflow_engine.store.database import Database  # noqa: PLC0415 - `--help` is quick
+    from workflow_engine.store.connection.database import Database  # noqa: PLC0415 - `--help` is quick
 
     database = Database(url)
     try:

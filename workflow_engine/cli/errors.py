@@ -10,7 +10,7 @@ import click
 from typing_extensions import override
 
 from workflow_engine.errors import WorkflowEngineError
-from workflow_engine.store.database_errors import summarize_any
+from workflow_engine.store.connection.error_texts import summarize_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable

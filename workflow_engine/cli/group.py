@@ -36,14 +36,14 @@ class LazyGroup(CommandGroup):
 
 
 COMMANDS: Mapping[str, str] = {
-    "demo": "workflow_engine.cli.demo:demo",
-    "dev": "workflow_engine.cli.dev:dev",
-    "worker": "workflow_engine.cli.processes:worker",
-    "beat": "workflow_engine.cli.processes:beat",
-    "db": "workflow_engine.cli.db:db",
-    "runs": "workflow_engine.cli.runs:runs",
-    "workflows": "workflow_engine.cli.workflows:workflows",
-    "doctor": "workflow_engine.cli.doctor:doctor",
-    "sweep": "workflow_engine.cli.maintenance:sweep",
-    "prune": "workflow_engine.cli.maintenance:prune",
+    "demo": "workflow_engine.cli.commands.demo:demo",
+    "dev": "workflow_engine.cli.commands.dev:dev",
+    "worker": "workflow_engine.cli.commands.processes:worker",
+    "beat": "workflow_engine.cli.commands.processes:beat",
+    "db": "workflow_engine.cli.commands.db:db",
+    "runs": "workflow_engine.cli.commands.runs:runs",
+    "workflows": "workflow_engine.cli.commands.workflows:workflows",
+    "doctor": "workflow_engine.cli.commands.doctor:doctor",
+    "sweep": "workflow_engine.cli.commands.maintenance:sweep",
+    "prune": "workflow_engine.cli.commands.maintenance:prune",
 }

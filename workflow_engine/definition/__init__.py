@@ -6,18 +6,17 @@ which the engine implements.
 
 from __future__ import annotations
 
-from workflow_engine.definition.annotations import AnnotationKey
-from workflow_engine.definition.builder import WorkflowBuilder
-from workflow_engine.definition.children import ChildRequest, ChildRun
-from workflow_engine.definition.context import CancelContext, PollContext, StageContext
-from workflow_engine.definition.decorators import define_async_batch_stage, define_stage, stage
-from workflow_engine.definition.group_output import GroupOutput
-from workflow_engine.definition.groups import Group, GroupFailurePolicy
-from workflow_engine.definition.logs import StageLog
-from workflow_engine.definition.outcomes import Pending, Retry, Suspend, UntilRuns
-from workflow_engine.definition.plan import Plan, PlannedStage
-from workflow_engine.definition.ports import ContextPort, StageIdentity, StoredOutput
-from workflow_engine.definition.presets import (
+from workflow_engine.definition.contexts.annotations import AnnotationKey
+from workflow_engine.definition.contexts.children import ChildRequest, ChildRun
+from workflow_engine.definition.contexts.contexts import CancelContext, PollContext, StageContext
+from workflow_engine.definition.contexts.logs import StageLog
+from workflow_engine.definition.contexts.port import ContextPort, StageIdentity, StoredOutput
+from workflow_engine.definition.contexts.storage import StageStorage
+from workflow_engine.definition.stages.decorators import define_async_batch_stage, define_stage, stage
+from workflow_engine.definition.stages.outcomes import Pending, Retry, Suspend, UntilRuns
+from workflow_engine.definition.stages.stage import Stage
+from workflow_engine.definition.workflows.builder import WorkflowBuilder
+from workflow_engine.definition.workflows.config_presets import (
     AIConfig,
     ConcurrencyConfig,
     DebugConfig,
@@ -26,11 +25,12 @@ from workflow_engine.definition.presets import (
     StageConfig,
     StandardConfig,
 )
-from workflow_engine.definition.registry import Registry, WorkflowRegistry, as_registry
-from workflow_engine.definition.schemas import NoConfig, NoInput, Schema
-from workflow_engine.definition.stage import Stage
-from workflow_engine.definition.storage import StageStorage
-from workflow_engine.definition.workflow import Workflow
+from workflow_engine.definition.workflows.group_output import GroupOutput
+from workflow_engine.definition.workflows.groups import Group, GroupFailurePolicy
+from workflow_engine.definition.workflows.plan import Plan, PlannedStage
+from workflow_engine.definition.workflows.registry import Registry, WorkflowRegistry, as_registry
+from workflow_engine.definition.workflows.workflow import Workflow
+from workflow_engine.payloads.schemas import NoConfig, NoInput, Schema
 
 __all__ = [
     "AIConfig",

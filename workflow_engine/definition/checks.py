@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from workflow_engine.redact import clean_text
+from workflow_engine.payloads.secrets import clean_text
 
 #: Longer waits are mistakes, and would leave the range of dates.
 LONGEST_WAIT: Final = timedelta(days=36_500)

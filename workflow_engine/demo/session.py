@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from workflow_engine.demo.workflow import Document, DocumentReport, document_analysis
+from workflow_engine.facade.runtime import WorkflowRuntime
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.runtime import WorkflowRuntime
 from workflow_engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from workflow_engine.demo.documents import Collection, SourceDocument
-    from workflow_engine.store.snapshots import Page, RunSnapshot, StageSnapshot
+    from workflow_engine.store.reads.snapshots import Page, RunSnapshot, StageSnapshot
 
 #: Ids of the stages, by group.
 GROUPS: Final = tuple(tuple(stage.id for stage in group.stages) for group in document_analysis.groups)

@@ -5,9 +5,10 @@ Every command is one unit of work that is durable when it returns, and dispatche
 
 from __future__ import annotations
 
-from workflow_engine.engine.cancel_run import cancel_run
-from workflow_engine.engine.core import Engine, new_worker_id, worker_id_prefix
-from workflow_engine.engine.create_run import (
+from workflow_engine.engine.commands.answer_callback import StageKey, complete_stage, fail_stage
+from workflow_engine.engine.commands.callback_tokens import make_token, read_token
+from workflow_engine.engine.commands.cancel_run import cancel_run
+from workflow_engine.engine.commands.create_run import (
     DEFAULT_PRIORITY,
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
@@ -16,21 +17,20 @@ from workflow_engine.engine.create_run import (
     check_priority,
     create_run,
 )
-from workflow_engine.engine.deliver import StageKey, complete_stage, fail_stage
-from workflow_engine.engine.execute_stage import Performed, execute_stage
-from workflow_engine.engine.failures import find_ending_signal
-from workflow_engine.engine.fork_run import fork_run
-from workflow_engine.engine.pause_run import pause_run, pause_workflow, resume_run, resume_workflow
-from workflow_engine.engine.ports import Dispatcher
-from workflow_engine.engine.prune import prune
-from workflow_engine.engine.reap import reap_expired, reap_worker
-from workflow_engine.engine.redispatch import redispatch_due, redispatch_run
-from workflow_engine.engine.release import release_worker
-from workflow_engine.engine.rerun_run import rerun_run
-from workflow_engine.engine.run_output import RunResult, read_run_result
-from workflow_engine.engine.sweep import SweepReport, sweep
-from workflow_engine.engine.tokens import make_token, read_token
-from workflow_engine.engine.units import wake, with_stage_run
+from workflow_engine.engine.commands.fork_run import fork_run
+from workflow_engine.engine.commands.pause_run import pause_run, pause_workflow, resume_run, resume_workflow
+from workflow_engine.engine.commands.redispatch import redispatch_due, redispatch_run
+from workflow_engine.engine.commands.rerun_run import rerun_run
+from workflow_engine.engine.data.run_output import RunResult, read_run_result
+from workflow_engine.engine.decisions.failures import find_ending_signal
+from workflow_engine.engine.execution.execute_stage import Performed, execute_stage
+from workflow_engine.engine.process.dispatcher import Dispatcher
+from workflow_engine.engine.process.engine import Engine, new_worker_id, worker_id_prefix
+from workflow_engine.engine.transitions.release import release_worker
+from workflow_engine.engine.transitions.unit_of_work import wake, with_stage_run
+from workflow_engine.engine.upkeep.prune import prune
+from workflow_engine.engine.upkeep.reap import reap_expired, reap_worker
+from workflow_engine.engine.upkeep.sweep import SweepReport, sweep
 
 __all__ = [
     "DEFAULT_PRIORITY",

@@ -14,16 +14,16 @@ from typing_extensions import override
 
 from workflow_engine import engine as commands
 from workflow_engine.clock import MAX_INSTANT, SystemClock, ms_to_instant, to_milliseconds
-from workflow_engine.control import RunControl, RunHandle
 from workflow_engine.definition import as_registry
 from workflow_engine.engine import CreateRun, Engine
+from workflow_engine.facade.steering import RunControl, RunHandle
 from workflow_engine.lifecycle import StageStatus
-from workflow_engine.redact import Redactor
+from workflow_engine.payloads.secrets import Redactor
 from workflow_engine.settings import Settings
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
-from workflow_engine.store.invariants import find_violations
-from workflow_engine.store.runs import database_now
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.reads.runs import database_now
+from workflow_engine.store.schema import revisions as schema
+from workflow_engine.store.upkeep.invariants import find_violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

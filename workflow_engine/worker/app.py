@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 from celery import Celery, signals
 from click import Option
 
-from workflow_engine.worker.beat import add_sweep
-from workflow_engine.worker.brokers import use_embedded_connections
+from workflow_engine.worker.beat_schedule import add_sweep
+from workflow_engine.worker.engine_holder import EngineHolder
 from workflow_engine.worker.installation import Installation, remember_installation
-from workflow_engine.worker.options import WorkerOptions
-from workflow_engine.worker.priorities import PRIORITY_STEPS
-from workflow_engine.worker.processes import EngineHolder
-from workflow_engine.worker.steps import WorkflowStep
+from workflow_engine.worker.process.worker_step import WorkflowStep
 from workflow_engine.worker.tasks import register_tasks
-from workflow_engine.worker.transports import check_known_broker
+from workflow_engine.worker.wire.broker_priorities import PRIORITY_STEPS
+from workflow_engine.worker.wire.serving_transports import use_embedded_connections
+from workflow_engine.worker.wire.supported_brokers import check_known_broker
+from workflow_engine.worker.worker_options import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

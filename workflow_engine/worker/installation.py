@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from workflow_engine.settings import Settings
-    from workflow_engine.worker.options import WorkerOptions
-    from workflow_engine.worker.processes import EngineHolder
+    from workflow_engine.worker.engine_holder import EngineHolder
+    from workflow_engine.worker.worker_options import WorkerOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from celery import Celery
 
 from workflow_engine.definition import Workflow
-from workflow_engine.definition.registry import Registry, as_registry
+from workflow_engine.definition.workflows.registry import Registry, as_registry
 from workflow_engine.engine import Engine
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.names import among
 from workflow_engine.settings import Settings
-from workflow_engine.store.schema import ensure
+from workflow_engine.store.schema.revisions import ensure
 from workflow_engine.worker.app import create_app, install
-from workflow_engine.worker.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

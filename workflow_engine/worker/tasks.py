@@ -14,12 +14,12 @@ from celery import Task
 
 from workflow_engine import engine as commands
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
-from workflow_engine.redact import clean_text
-from workflow_engine.store.database_errors import loggable
-from workflow_engine.worker.messages import tick_body, tick_options
+from workflow_engine.payloads.secrets import clean_text
+from workflow_engine.store.connection.error_texts import loggable
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP, control_queue
-from workflow_engine.worker.queues import find_queue
-from workflow_engine.worker.transports import Broker, broker_of
+from workflow_engine.worker.wire.messages import tick_body, tick_options
+from workflow_engine.worker.wire.queues import find_queue
+from workflow_engine.worker.wire.supported_brokers import Broker, broker_of
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -40,7 +40,7 @@ TASK_OPTIONS: Final[dict[str, Any]] = {
     "max_retries": 0,
     "serializer": "json",
     "typing": False,
-    "Request": "workflow_engine.worker.requests:StageRequest",
+    "Request": "workflow_engine.worker.process.stage_requests:StageRequest",
 }
 
 
@@ -89,7 +89,10 @@ def register_tasks(app: Celery, installation: Installation) -> None:
     """Register the tasks on this app alone."""
 
     @app.task(
-        name=EXECUTE_STAGE, base=EngineTask, Strategy="workflow_engine.worker.guards:stage_strategy", **TASK_OPTIONS
+        name=EXECUTE_STAGE,
+        base=EngineTask,
+        Strategy="workflow_engine.worker.wire.message_guards:stage_strategy",
+        **TASK_OPTIONS,
     )
     def execute_stage(stage_run_id: str, dispatch_number: int) -> str:
         return perform_stage(installation, stage_run_id, dispatch_number)
@@ -97,7 +100,7 @@ def register_tasks(app: Celery, installation: Installation) -> None:
     @app.task(
         name=SWEEP,
         base=SweepTask,
-        Strategy="workflow_engine.worker.guards:sweep_strategy",
+        Strategy="workflow_engine.worker.wire.message_guards:sweep_strategy",
         control_queue=control_queue(installation.settings.queue),
         **TASK_OPTIONS,
     )

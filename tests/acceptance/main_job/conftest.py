@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from workflow_engine.demo.workflow import document_analysis
-from workflow_engine.runtime import WorkflowRuntime
+from workflow_engine.facade.runtime import WorkflowRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     AnyWorkflow = Workflow[Any, Any]
 
 ROOT = Path(__file__).parents[3]
-APP = "workflow_engine.worker.ready"
+APP = "workflow_engine.worker.standalone"
 PATIENCE = 240.0
 
 

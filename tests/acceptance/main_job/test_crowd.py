@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.store.invariants import find_violations
+from workflow_engine.store.upkeep.invariants import find_violations
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from workflow_engine.demo.documents import reference_collection
 from workflow_engine.demo.workflow import document_analysis
-from workflow_engine.executor import WorkflowExecutor
+from workflow_engine.facade.executor import WorkflowExecutor
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.store.invariants import find_violations
+from workflow_engine.store.upkeep.invariants import find_violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

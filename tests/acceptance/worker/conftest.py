@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from workflow_engine.definition.registry import as_registry
+from workflow_engine.definition.workflows.registry import as_registry
 from workflow_engine.engine import CreateRun, Engine, create_run
 from workflow_engine.settings import Settings
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
 from workflow_engine.worker.app import create_app
-from workflow_engine.worker.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -87,10 +87,14 @@ class World:
         )
         self.workers: list[Worker] = []
 
-    def start_worker(self, *arguments: str, app: str | None = "workflow_engine.worker.ready", **options: str) -> Worker:
+    def start_worker(
+        self, *arguments: str, app: str | None = "workflow_engine.worker.standalone", **options: str
+    ) -> Worker:
         return self.start_celery("worker", "--loglevel=INFO", "--concurrency=2", *arguments, app=app, **options)
 
-    def start_celery(self, *arguments: str, app: str | None = "workflow_engine.worker.ready", **options: str) -> Worker:
+    def start_celery(
+        self, *arguments: str, app: str | None = "workflow_engine.worker.standalone", **options: str
+    ) -> Worker:
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pipelines
 from celery import Celery
 
-from workflow_engine.definition.registry import as_registry
+from workflow_engine.definition.workflows.registry import as_registry
 from workflow_engine.settings import Settings
 from workflow_engine.worker.loading import install_workflows
 

@@ -15,9 +15,9 @@ import pytest
 import sqlalchemy as sa
 
 from tests.acceptance.worker.conftest import Worker
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
-from workflow_engine.store.invariants import find_violations
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
+from workflow_engine.store.upkeep.invariants import find_violations
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -40,7 +40,8 @@ def installed_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Side:
     """One of the two versions: its workers, and what creates runs with it."""
 
-    def __init__(self, package: Path, directory: Path, settings: dict[str, str]) -> None:
+    def __init__(self, package: Path, directory: Path, settings: dict[str, str], app: str) -> None:
+        self._app = app
         self._directory = directory
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_ENGINE_")},
@@ -51,7 +52,7 @@ class Side:
         self.workers: list[Worker] = []
 
     def start_worker(self) -> Worker:
-        arguments = ["-A", "workflow_engine.worker.ready", "worker", "--loglevel=INFO", "--concurrency=2"]
+        arguments = ["-A", self._app, "worker", "--loglevel=INFO", "--concurrency=2"]
         # Not in the folder of this version, which would come first on the path.
         worker = Worker(arguments, self._environment, self._directory, cwd=self._directory)
         self.workers.append(worker)
@@ -95,8 +96,8 @@ class Deploy:
             "WORKFLOW_ENGINE_DISPATCH_SLACK": "PT2S",
             "WORKFLOW_ENGINE_SWEEP_IN_WORKERS": "always",
         }
-        self.old = Side(release, directory, settings)
-        self.new = Side(ROOT, directory, settings)
+        self.old = Side(release, directory, settings, "workflow_engine.worker.ready")
+        self.new = Side(ROOT, directory, settings, "workflow_engine.worker.standalone")
         self.database = Database(database_url)
         self._directory = directory
         self._numbers = iter(range(1, 1000))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from workflow_engine.store.database import Database
+from workflow_engine.store.connection.database import Database
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from workflow_engine.store.database import Database
+from workflow_engine.store.connection.database import Database
 
 
 def children_of(pid: int) -> list[int]:

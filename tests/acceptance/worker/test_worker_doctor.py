@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from workflow_engine.engine.doctor import Diagnosis, Finding, Health, examine
-from workflow_engine.worker.inspection import CeleryProbe
+from workflow_engine.engine.upkeep.doctor import Diagnosis, Finding, Health, examine
+from workflow_engine.worker.broker_probe import CeleryProbe
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
-from workflow_engine.store.leases import is_held
+from workflow_engine.store.moves.leases import is_held
 from workflow_engine.store.records import AttemptOutcome
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Start = Callable[..., WorkflowTester]
 
 LEASE = timedelta(seconds=30)
-execute_module: Any = importlib.import_module("workflow_engine.engine.execute_stage")
+execute_module: Any = importlib.import_module("workflow_engine.engine.execution.execute_stage")
 
 
 class Absence:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.control import RunHandle
 from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.errors import LeaseLost, RetryAfter, RunStateError
+from workflow_engine.facade.steering import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.cleanups import claim_cleanup
+from workflow_engine.store.upkeep.cleanups import claim_cleanup
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from workflow_engine.definition import (
     define_async_batch_stage,
     define_stage,
 )
-from workflow_engine.definition.children import derive_key
+from workflow_engine.definition.contexts.children import derive_key
 from workflow_engine.engine import reap_worker
 from workflow_engine.errors import InvalidDataError
 from workflow_engine.lifecycle import RunStatus
@@ -24,7 +24,7 @@ from workflow_engine.lifecycle import RunStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workflow_engine.control import RunHandle
+    from workflow_engine.facade.steering import RunHandle
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]

@@ -17,17 +17,17 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.engine import reap_worker, release_worker
-from workflow_engine.engine.finish import finish
-from workflow_engine.engine.outcomes import Completed
+from workflow_engine.engine.decisions.outcomes import Completed
+from workflow_engine.engine.transitions.finish import finish
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.claims import claim
+from workflow_engine.store.moves.claims import claim
 from workflow_engine.store.records import AttemptOutcome, ClaimRequest, LogLine, Report
-from workflow_engine.store.tables import runs
+from workflow_engine.store.schema.tables import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workflow_engine.control import RunHandle
+    from workflow_engine.facade.steering import RunHandle
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]

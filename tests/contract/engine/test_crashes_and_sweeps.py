@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.control import RunHandle
 from workflow_engine.definition import (
     Pending,
     Retry,
@@ -18,10 +17,11 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.engine import reap_worker, release_worker, sweep
+from workflow_engine.facade.steering import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.database import Database
-from workflow_engine.store.overdue import begin_tick
+from workflow_engine.store.connection.database import Database
 from workflow_engine.store.records import AttemptOutcome
+from workflow_engine.store.upkeep.overdue import begin_tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,7 +250,9 @@ def test_a_sweep_whose_step_fails_does_the_others(start: Start, monkeypatch: pyt
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
     tester.advance(timedelta(minutes=2))
-    module = importlib.import_module("workflow_engine.engine.sweep")  # the package exports a function of that name
+    module = importlib.import_module(
+        "workflow_engine.engine.upkeep.sweep"
+    )  # the package exports a function of that name
     monkeypatch.setattr(module, "expire_queued", lambda _: 1 // 0)
 
     report = sweep(tester.engine, force=True)

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import Pending, PollContext, StageContext, Suspend, WorkflowBuilder, stage
-from workflow_engine.engine import doctor
-from workflow_engine.engine.doctor import Diagnosis, Finding, Health, Limits, check_access, examine
-from workflow_engine.store.claims import claim
-from workflow_engine.store.database import Database
+from workflow_engine.engine.upkeep import doctor
+from workflow_engine.engine.upkeep.doctor import Diagnosis, Finding, Health, Limits, check_access, examine
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.moves.claims import claim
 from workflow_engine.store.records import ClaimRequest
 from workflow_engine.testing.kit import WorkflowTester
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from workflow_engine.definition import Pending, PollContext, StageContext, Suspend, Workflow, WorkflowBuilder, stage
 from workflow_engine.engine import Engine
-from workflow_engine.engine.doctor import Finding, Health, examine
+from workflow_engine.engine.upkeep.doctor import Finding, Health, examine
 from workflow_engine.testing.kit import WorkflowTester
 
 Start = Callable[..., WorkflowTester]

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from workflow_engine.control import RunHandle
 from workflow_engine.definition import Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
-from workflow_engine.engine.bodies import BodyRunner
-from workflow_engine.engine.body_loops import Patience
+from workflow_engine.engine.process.body_loops import Patience
+from workflow_engine.engine.process.body_runner import BodyRunner
 from workflow_engine.events import EventType
+from workflow_engine.facade.steering import RunHandle
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.testing.kit import WorkflowTester
 

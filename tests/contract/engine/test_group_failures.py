@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.control import RunHandle
 from workflow_engine.definition import (
     GroupFailurePolicy,
     GroupOutput,
@@ -20,6 +19,7 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.engine import reap_worker, release_worker
+from workflow_engine.facade.steering import RunHandle
 from workflow_engine.lifecycle import RunStatus
 
 ONCE = Retry(max_attempts=1)

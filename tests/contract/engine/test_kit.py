@@ -10,7 +10,7 @@ import pytest
 
 from workflow_engine.definition import Pending, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.errors import RetryAfter
-from workflow_engine.store.tables import runs
+from workflow_engine.store.schema.tables import runs
 from workflow_engine.testing import kit
 from workflow_engine.testing.kit import WorkflowTester
 

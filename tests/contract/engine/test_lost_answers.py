@@ -15,7 +15,7 @@ from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder,
 from workflow_engine.engine import reap_worker
 from workflow_engine.errors import RunStateError
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.store.tables import runs
+from workflow_engine.store.schema.tables import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Start = Callable[..., WorkflowTester]
 
 #: The package has a function of this name.
-pruning = importlib.import_module("workflow_engine.engine.prune")
+pruning = importlib.import_module("workflow_engine.engine.upkeep.prune")
 
 
 def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:

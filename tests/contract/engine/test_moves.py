@@ -14,12 +14,12 @@ from workflow_engine.engine import execute_stage
 from workflow_engine.errors import StoreError
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RUN_MOVES, STAGE_MOVES, Move, RunStatus, StageStatus
-from workflow_engine.store.claims import claim
-from workflow_engine.store.database import Database
-from workflow_engine.store.moves import LockedRun
-from workflow_engine.store.outputs import write_output
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.moves.claims import claim
+from workflow_engine.store.moves.locked_run import LockedRun
+from workflow_engine.store.moves.outputs import write_output
 from workflow_engine.store.records import ClaimKind, ClaimRequest
-from workflow_engine.store.tables import runs, stages
+from workflow_engine.store.schema.tables import runs, stages
 from workflow_engine.testing.kit import WorkflowTester
 
 if TYPE_CHECKING:

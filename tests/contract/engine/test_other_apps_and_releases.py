@@ -23,16 +23,16 @@ from workflow_engine.engine import reap_worker, sweep
 from workflow_engine.errors import RunStateError
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.event_queries import list_events
-from workflow_engine.store.queries import find_run
-from workflow_engine.store.stage_queries import list_attempts, list_stages
-from workflow_engine.store.tables import runs, stages
+from workflow_engine.store.reads.event_queries import list_events
+from workflow_engine.store.reads.run_queries import find_run
+from workflow_engine.store.reads.stage_queries import list_attempts, list_stages
+from workflow_engine.store.schema.tables import runs, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workflow_engine.control import RunHandle
     from workflow_engine.engine import Engine
+    from workflow_engine.facade.steering import RunHandle
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]

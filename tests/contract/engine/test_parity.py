@@ -20,9 +20,9 @@ from workflow_engine.definition import (
     define_async_batch_stage,
     define_stage,
 )
-from workflow_engine.engine import finish
-from workflow_engine.store import moves_postgres
-from workflow_engine.store.tables import runs
+from workflow_engine.engine.transitions import finish
+from workflow_engine.store.moves import postgres as moves_postgres
+from workflow_engine.store.schema.tables import runs
 from workflow_engine.testing.kit import WorkflowTester
 
 if TYPE_CHECKING:

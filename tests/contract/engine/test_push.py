@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.control import RunHandle
 from workflow_engine.definition import Pending, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.errors import (
     InvalidDataError,
@@ -16,6 +15,7 @@ from workflow_engine.errors import (
     RunStateError,
     StageNotFoundError,
 )
+from workflow_engine.facade.steering import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:

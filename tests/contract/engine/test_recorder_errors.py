@@ -11,11 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from workflow_engine.definition import Retry, StageContext, WorkflowBuilder, define_stage
-from workflow_engine.engine import finish, sweep
+from workflow_engine.engine import sweep
+from workflow_engine.engine.transitions import finish
 from workflow_engine.errors import DatabaseUnavailableError
-from workflow_engine.store import moves_postgres
-from workflow_engine.store.database import Database
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.moves import postgres as moves_postgres
+from workflow_engine.store.schema.tables import metadata
 from workflow_engine.testing.kit import TurnedClock
 
 if TYPE_CHECKING:
@@ -160,7 +161,9 @@ def test_a_step_of_the_sweep_that_fails_tells_class_and_state_only(
 ) -> None:
     workflow = workflow_of()
     tester = start(workflow)
-    module = importlib.import_module("workflow_engine.engine.sweep")  # the package exports a function of that name
+    module = importlib.import_module(
+        "workflow_engine.engine.upkeep.sweep"
+    )  # the package exports a function of that name
     monkeypatch.setattr(module, "expire_runs", lambda engine: engine.database.transact(refuse))
 
     report = sweep(tester.engine, force=True)

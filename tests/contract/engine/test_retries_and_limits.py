@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from workflow_engine.control import RunHandle
 from workflow_engine.definition import Retry, WorkflowBuilder, define_stage
 from workflow_engine.engine import release_worker
 from workflow_engine.errors import (
@@ -24,8 +23,9 @@ from workflow_engine.errors import (
     StageTimeout,
 )
 from workflow_engine.events import EventType
+from workflow_engine.facade.steering import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.tables import stages
+from workflow_engine.store.schema.tables import stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,7 @@ from workflow_engine.errors import (
     StageNotFoundError,
 )
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.schema.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable

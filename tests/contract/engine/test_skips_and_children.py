@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.control import RunHandle
 from workflow_engine.definition import (
     GroupOutput,
     Pending,
@@ -19,6 +18,7 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.errors import StageSkipped
+from workflow_engine.facade.steering import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:
@@ -260,7 +260,9 @@ def test_a_cancel_that_was_interrupted_before_the_children_goes_on_in_the_sweep(
     tester.run_until_idle()
     with monkeypatch.context() as patch:
         # The package exports a function of the module's name.
-        patch.setattr(importlib.import_module("workflow_engine.engine.cancel_run"), "cancel_orphans", lambda _: 0)
+        patch.setattr(
+            importlib.import_module("workflow_engine.engine.commands.cancel_run"), "cancel_orphans", lambda _: 0
+        )
         run.cancel()
     [child] = tester.list_runs(parent=run.id).items
     before = child.status

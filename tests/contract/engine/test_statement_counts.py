@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import sqlalchemy.orm
 
 from workflow_engine.definition import GroupOutput, StageContext, WorkflowBuilder, define_stage
-from workflow_engine.store import moves_postgres
+from workflow_engine.store.moves import postgres as moves_postgres
 from workflow_engine.testing.kit import WorkflowTester
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.control import RunHandle
 from workflow_engine.definition import (
     GroupOutput,
     Pending,
@@ -20,6 +19,7 @@ from workflow_engine.definition import (
 from workflow_engine.engine import reap_worker, wake, with_stage_run
 from workflow_engine.errors import RetryAfter
 from workflow_engine.events import EventType
+from workflow_engine.facade.steering import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:

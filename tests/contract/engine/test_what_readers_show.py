@@ -10,8 +10,8 @@ import pytest
 
 from workflow_engine.definition import Pending, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.events import Event
-from workflow_engine.store import snapshots
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.reads import snapshots
+from workflow_engine.store.schema.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable

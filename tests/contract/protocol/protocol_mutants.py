@@ -12,11 +12,11 @@ from unittest.mock import patch
 import protocol_steps
 import sqlalchemy as sa
 
-from workflow_engine.engine.units import with_run, with_stage_run
+from workflow_engine.engine.transitions.unit_of_work import with_run, with_stage_run
 from workflow_engine.lifecycle import StageMove, StageStatus
-from workflow_engine.store.moves import LockedRun
+from workflow_engine.store.moves.locked_run import LockedRun
 from workflow_engine.store.records import AttemptOutcome, ClaimKind
-from workflow_engine.store.tables import ticks
+from workflow_engine.store.schema.tables import ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from protocol_model import Model
 from protocol_play import PLAY
 from protocol_world import World
 
-from workflow_engine.store.tables import runs, stages
+from workflow_engine.store.schema.tables import runs, stages
 
 if TYPE_CHECKING:
     from protocol_things import RunModel, StageModel

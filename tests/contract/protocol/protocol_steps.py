@@ -11,16 +11,16 @@ from protocol_records import Records
 from protocol_world import LEASE_MS, Execution, WorkerDiedError
 
 from workflow_engine import engine as commands
-from workflow_engine.engine.cleanup import run_cleanup
-from workflow_engine.engine.effects import Effects
-from workflow_engine.engine.execute_stage import _perform
-from workflow_engine.engine.finish import finish
-from workflow_engine.engine.leases import HeldLease
+from workflow_engine.engine.execution.context_effects import Effects
+from workflow_engine.engine.execution.execute_stage import _perform
+from workflow_engine.engine.execution.run_on_cancel import run_cleanup
+from workflow_engine.engine.process.lease_keeper import HeldLease
+from workflow_engine.engine.transitions.finish import finish
 from workflow_engine.errors import ConflictError, NotFoundError
-from workflow_engine.store.claims import claim
-from workflow_engine.store.leases import leases_of, renew_leases
+from workflow_engine.store.moves.claims import claim
+from workflow_engine.store.moves.leases import leases_of, renew_leases
 from workflow_engine.store.records import ClaimRequest, Lease
-from workflow_engine.store.tables import runs, stages
+from workflow_engine.store.schema.tables import runs, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable

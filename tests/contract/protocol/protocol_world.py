@@ -19,9 +19,9 @@ from typing_extensions import override
 from workflow_engine import ids
 from workflow_engine.engine import Engine
 from workflow_engine.settings import Settings
-from workflow_engine.store.database import Database
-from workflow_engine.store.invariants import INVARIANTS, find_violations
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema.tables import metadata
+from workflow_engine.store.upkeep.invariants import INVARIANTS, find_violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -223,7 +223,8 @@ class World:
 
     def read_stale(self) -> dict[str, list[Any]]:
         """Read what a sweep would act on now."""
-        from workflow_engine.store import leases, overdue  # noqa: PLC0415 - unpatched, where they are defined
+        from workflow_engine.store.moves import leases  # noqa: PLC0415 - unpatched, where they are defined
+        from workflow_engine.store.upkeep import overdue  # noqa: PLC0415 - unpatched, where they are defined
 
         functions = {**vars(leases), **vars(overdue)}
         return {

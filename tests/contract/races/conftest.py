@@ -21,16 +21,16 @@ from workflow_engine.definition import (
     define_async_batch_stage,
 )
 from workflow_engine.engine import CreateRun, Engine, create_run
-from workflow_engine.engine.finish import finish
-from workflow_engine.engine.outcomes import Completed
+from workflow_engine.engine.decisions.outcomes import Completed
+from workflow_engine.engine.transitions.finish import finish
 from workflow_engine.settings import Settings
-from workflow_engine.store import schema
-from workflow_engine.store.claims import claim
-from workflow_engine.store.database import Database
-from workflow_engine.store.invariants import find_violations
-from workflow_engine.store.moves import now
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.moves.claims import claim
+from workflow_engine.store.moves.locked_run import now
 from workflow_engine.store.records import ClaimRequest, Report
-from workflow_engine.store.tables import runs, stages
+from workflow_engine.store.schema import revisions as schema
+from workflow_engine.store.schema.tables import runs, stages
+from workflow_engine.store.upkeep.invariants import find_violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

@@ -12,13 +12,13 @@ from workflow_engine.engine import cancel_run, fork_run
 from workflow_engine.errors import RunNotFoundError
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.store.annotations import add_annotation
-from workflow_engine.store.artifacts import save_artifact
-from workflow_engine.store.logs import append_log
+from workflow_engine.store.moves.attempt_reports import flush_log_lines
+from workflow_engine.store.reads.annotations import add_annotation
+from workflow_engine.store.reads.artifacts import save_artifact
+from workflow_engine.store.reads.logs import append_log
 from workflow_engine.store.records import LogLine
-from workflow_engine.store.reports import flush_log_lines
-from workflow_engine.store.retention import prune_batch
-from workflow_engine.store.tables import artifacts, logs, outputs, runs
+from workflow_engine.store.schema.tables import artifacts, logs, outputs, runs
+from workflow_engine.store.upkeep.retention import prune_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

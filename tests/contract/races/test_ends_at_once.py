@@ -19,14 +19,14 @@ import sqlalchemy as sa
 
 from workflow_engine.definition import GroupFailurePolicy
 from workflow_engine.engine import StageKey, cancel_run, complete_stage, fail_stage, reap_worker
-from workflow_engine.engine.finish import finish
-from workflow_engine.engine.outcomes import Completed, Failed, NotReady, Retrying, Skipped, Suspended
+from workflow_engine.engine.decisions.outcomes import Completed, Failed, NotReady, Retrying, Skipped, Suspended
+from workflow_engine.engine.transitions.finish import finish
 from workflow_engine.errors import ErrorCode
-from workflow_engine.store import moves_postgres
-from workflow_engine.store.claims import claim
-from workflow_engine.store.moves import LockedRun, now
+from workflow_engine.store.moves import postgres as moves_postgres
+from workflow_engine.store.moves.claims import claim
+from workflow_engine.store.moves.locked_run import LockedRun, now
 from workflow_engine.store.records import ClaimRequest, NewAnnotation, Report, StageFailure
-from workflow_engine.store.tables import runs
+from workflow_engine.store.schema.tables import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from workflow_engine.engine import pause_workflow, resume_workflow
-from workflow_engine.engine.finish import finish
-from workflow_engine.engine.outcomes import Suspended
-from workflow_engine.store import claims, moves_postgres
+from workflow_engine.engine.decisions.outcomes import Suspended
+from workflow_engine.engine.transitions.finish import finish
+from workflow_engine.store.moves import claims
+from workflow_engine.store.moves import postgres as moves_postgres
 from workflow_engine.store.records import Report
 
 if TYPE_CHECKING:

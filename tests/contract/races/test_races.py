@@ -21,12 +21,12 @@ from workflow_engine.engine import (
     wake,
     with_stage_run,
 )
-from workflow_engine.engine.finish import finish
-from workflow_engine.engine.outcomes import NotReady, Suspended
-from workflow_engine.store import moves_postgres
-from workflow_engine.store.leases import renew_leases
+from workflow_engine.engine.decisions.outcomes import NotReady, Suspended
+from workflow_engine.engine.transitions.finish import finish
+from workflow_engine.store.moves import postgres as moves_postgres
+from workflow_engine.store.moves.leases import renew_leases
 from workflow_engine.store.records import NewAnnotation, Report
-from workflow_engine.store.tables import stages
+from workflow_engine.store.schema.tables import stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.errors import DatabaseUnavailableError
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.store.limits import Limits
-from workflow_engine.store.tables import runs
+from workflow_engine.store.connection.call_limits import Limits
+from workflow_engine.store.schema.tables import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Start = Callable[..., WorkflowTester]
 
 #: The modules; the package has the functions under those names.
-creating = importlib.import_module("workflow_engine.engine.create_run")
-pruning = importlib.import_module("workflow_engine.engine.prune")
+creating = importlib.import_module("workflow_engine.engine.commands.create_run")
+pruning = importlib.import_module("workflow_engine.engine.upkeep.prune")
 
 
 def chain(*stages: Any, name: str = "chain") -> Any:

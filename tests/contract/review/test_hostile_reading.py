@@ -9,19 +9,20 @@ import pytest
 
 from workflow_engine import engine as commands
 from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
-from workflow_engine.engine import poll_stage, read_token
-from workflow_engine.engine import reap as reaping
+from workflow_engine.engine import read_token
+from workflow_engine.engine.execution import poll_stage
+from workflow_engine.engine.upkeep import reap as reaping
 from workflow_engine.errors import ConfigurationError, DatabaseUnavailableError
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.claims import claim
-from workflow_engine.store.leases import expired_leases
-from workflow_engine.store.logs import list_logs
+from workflow_engine.store.moves.claims import claim
+from workflow_engine.store.moves.leases import expired_leases
+from workflow_engine.store.reads.logs import list_logs
 from workflow_engine.store.records import ClaimRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workflow_engine.control import RunHandle
+    from workflow_engine.facade.steering import RunHandle
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]

@@ -13,14 +13,14 @@ import pytest
 from celery import Celery
 
 from workflow_engine.engine import new_worker_id
-from workflow_engine.runtime import WorkflowRuntime
+from workflow_engine.facade.runtime import WorkflowRuntime
 from workflow_engine.store.records import Hint
-from workflow_engine.worker.broker_link import BrokerLink
-from workflow_engine.worker.broker_watch import BrokerWatch
-from workflow_engine.worker.dispatcher import CeleryDispatcher
-from workflow_engine.worker.processes import EngineHolder
-from workflow_engine.worker.requests import worker_id_prefix
-from workflow_engine.worker.timers import DueTimers
+from workflow_engine.worker.engine_holder import EngineHolder
+from workflow_engine.worker.process.stage_requests import worker_id_prefix
+from workflow_engine.worker.wire.broker_link import BrokerLink
+from workflow_engine.worker.wire.broker_watch import BrokerWatch
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.due_timers import DueTimers
 
 HINT = Hint("01a20362-af31-770f-970e-87ceda9de7ec", 1, "run", "stage", "workflow", 5)
 
@@ -154,7 +154,7 @@ def test_timers_are_stopped_in_a_forked_process_though_the_parent_held_their_loc
 
 def test_processes_with_the_same_number_on_hosts_of_the_same_name_are_told_apart() -> None:
     """Containers may share a host's name (``network_mode: host``), and their pools have the same low numbers."""
-    code = "from workflow_engine.worker.requests import worker_id_prefix; print(worker_id_prefix(17))"
+    code = "from workflow_engine.worker.process.stage_requests import worker_id_prefix; print(worker_id_prefix(17))"
     other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
     assert other.split(":")[:2] == worker_id_prefix(17).split(":")[:2]

@@ -15,9 +15,9 @@ import pytest
 
 from workflow_engine.cli.errors import run_command
 from workflow_engine.cli.main import cli
-from workflow_engine.runtime import WorkflowRuntime
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
+from workflow_engine.facade.runtime import WorkflowRuntime
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
 
 PIPELINE = """
 from datetime import timedelta

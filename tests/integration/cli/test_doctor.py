@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from workflow_engine.cli.celery_command import workflow
 from workflow_engine.cli.errors import run_command
 from workflow_engine.cli.main import cli
-from workflow_engine.definition.registry import as_registry
+from workflow_engine.definition.workflows.registry import as_registry
 from workflow_engine.engine import Engine, sweep
 from workflow_engine.settings import Settings
-from workflow_engine.store import schema
-from workflow_engine.store.database import Database
+from workflow_engine.store.connection.database import Database
+from workflow_engine.store.schema import revisions as schema
 from workflow_engine.worker.app import create_app
-from workflow_engine.worker.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
 
 Doctor = Callable[..., tuple[int, str, str]]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from workflow_engine.engine import SweepReport
-from workflow_engine.runtime import WorkflowRuntime
+from workflow_engine.facade.runtime import WorkflowRuntime
 
 Command = Callable[..., Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from workflow_engine.facade.runtime import WorkflowRuntime
 from workflow_engine.ids import new_id
-from workflow_engine.runtime import WorkflowRuntime
 
 Command = Callable[..., Any]
 

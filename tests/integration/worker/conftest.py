@@ -10,15 +10,15 @@ import pytest
 from pydantic import BaseModel
 
 from workflow_engine.definition import StageContext, Workflow, WorkflowBuilder, stage
-from workflow_engine.definition.registry import as_registry
+from workflow_engine.definition.workflows.registry import as_registry
 from workflow_engine.engine import CreateRun, Engine, create_run, read_run_result
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.settings import Settings
-from workflow_engine.store import schema
+from workflow_engine.store.schema import revisions as schema
 from workflow_engine.worker.app import create_app, install
-from workflow_engine.worker.dispatcher import CeleryDispatcher
-from workflow_engine.worker.embedded import EmbeddedWorker
-from workflow_engine.worker.options import WorkerOptions
+from workflow_engine.worker.embedded.worker import EmbeddedWorker
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
+from workflow_engine.worker.worker_options import WorkerOptions
 
 PATIENCE = 90.0
 

@@ -16,8 +16,8 @@ from kombu.transport.virtual import Channel
 
 from workflow_engine.settings import Settings
 from workflow_engine.worker.app import install
-from workflow_engine.worker.guards import find_message_problem, find_sweep_problem
 from workflow_engine.worker.names import SWEEP
+from workflow_engine.worker.wire.message_guards import find_message_problem, find_sweep_problem
 
 MINE = {"mine": {"task": "shop.mine", "schedule": 3600.0}}
 SCHEDULERS = ["celery.beat:Scheduler", "celery.beat:PersistentScheduler"]

@@ -15,8 +15,8 @@ from kombu.exceptions import OperationalError
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.testing.processes import free_port
-from workflow_engine.worker import embedded
-from workflow_engine.worker.embedded_beat import EmbeddedBeat
+from workflow_engine.worker.embedded import worker as embedded
+from workflow_engine.worker.embedded.beat import EmbeddedBeat
 
 
 def names_of_threads() -> set[str]:

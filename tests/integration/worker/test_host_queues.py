@@ -18,8 +18,8 @@ from kombu import pools
 from workflow_engine.settings import Settings
 from workflow_engine.store.records import Hint
 from workflow_engine.worker.app import install
-from workflow_engine.worker.brokers import serve_queues
-from workflow_engine.worker.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.serving_transports import serve_queues
 
 HINT = Hint("01890000-0000-7000-8000-000000000000", 1, "run", "extract", "workflow", 5)
 PREFIXES = [{}, {"global_keyprefix": "shop:"}]

@@ -14,13 +14,13 @@ from kombu import Connection, Exchange, Queue
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.settings import Settings
 from workflow_engine.store.records import Hint
-from workflow_engine.worker import broker_link
 from workflow_engine.worker.app import create_app, install
-from workflow_engine.worker.beat import beat_entries
-from workflow_engine.worker.dispatcher import CeleryDispatcher
+from workflow_engine.worker.beat_schedule import beat_entries
 from workflow_engine.worker.names import SWEEP
-from workflow_engine.worker.queues import check_declarations, find_queue
-from workflow_engine.worker.steps import add_queues, select_queues
+from workflow_engine.worker.process.worker_step import add_queues, select_queues
+from workflow_engine.worker.wire import broker_link
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.queues import check_declarations, find_queue
 
 HINT = Hint("01890000-0000-7000-8000-000000000000", 1, "run", "extract", "workflow", 5)
 

@@ -13,7 +13,7 @@ import redis
 from workflow_engine.settings import Settings
 from workflow_engine.store.records import Hint
 from workflow_engine.worker.app import create_app
-from workflow_engine.worker.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
 
 HINT = Hint("01890000-0000-7000-8000-000000000000", 1, "run", "extract", "workflow", 5)
 
@@ -73,7 +73,7 @@ def test_after_an_outage_hints_are_sent_again(
 ) -> None:
     caplog.set_level(logging.INFO, "workflow_engine.dispatcher")
     returned = threading.Event()
-    monkeypatch.setattr("workflow_engine.worker.dispatcher._tell_return", returned.set)
+    monkeypatch.setattr("workflow_engine.worker.wire.dispatcher._tell_return", returned.set)
     settings = Settings.load(broker_url=private_redis_server.url())
     dispatcher = CeleryDispatcher(create_app(settings), settings)
     dispatcher.dispatch([HINT])

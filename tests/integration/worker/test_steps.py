@@ -16,7 +16,7 @@ from workflow_engine.settings import Settings
 from workflow_engine.testing.processes import free_port
 from workflow_engine.worker.app import create_app
 from workflow_engine.worker.installation import get_installation
-from workflow_engine.worker.steps import add_queues, check_lists, list_consumed
+from workflow_engine.worker.process.worker_step import add_queues, check_lists, list_consumed
 
 
 @stage

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from workflow_engine.cli.follow import follow_events, follow_logs
+from workflow_engine.cli.screens.follow import follow_events, follow_logs
 from workflow_engine.events import Event, EventType
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.store.snapshots import LogEntry, Page
+from workflow_engine.store.reads.snapshots import LogEntry, Page
 
 NOW = datetime(2030, 6, 1, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from workflow_engine.cli.formatting import (
+from workflow_engine.cli.screens.formatting import (
     format_age,
     format_cost,
     format_count,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from workflow_engine.cli.graphs import draw_groups
+from workflow_engine.cli.screens.graphs import draw_groups
 
 
 def drawn(*groups: list[str], width: int = 80) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from workflow_engine.cli import run_screens
-from workflow_engine.cli.console import THEME
+from workflow_engine.cli.screens import run_screens
+from workflow_engine.cli.screens.console import THEME
 from workflow_engine.events import Event, EventType
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.store.snapshots import ErrorInfo, LogEntry, RunSnapshot, StageSnapshot, Suspension
+from workflow_engine.store.reads.snapshots import ErrorInfo, LogEntry, RunSnapshot, StageSnapshot, Suspension
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
 RUN_ID = "0197287e-6c00-7abc-8def-0123456789ab"

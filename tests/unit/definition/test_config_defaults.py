@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, Json, RootModel, fie
 from typing_extensions import TypedDict
 
 from workflow_engine.definition import NoInput, Workflow, WorkflowBuilder, define_stage
-from workflow_engine.definition.presets import AIConfig
+from workflow_engine.definition.workflows.config_presets import AIConfig
 from workflow_engine.errors import InvalidDataError
 
 

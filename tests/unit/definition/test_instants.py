@@ -13,8 +13,8 @@ from pydantic import (
     BaseModel,
 )
 
-from workflow_engine.definition.schemas import Schema
 from workflow_engine.errors import PayloadError
+from workflow_engine.payloads.schemas import Schema
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -28,8 +28,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
-from workflow_engine.definition.schemas import Schema
 from workflow_engine.errors import PayloadError
+from workflow_engine.payloads.schemas import Schema
 
 BERLIN = ZoneInfo("Europe/Berlin")
 T = TypeVar("T")

@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from workflow_engine.definition.schemas import Schema
 from workflow_engine.errors import DefinitionError, InvalidDataError, PayloadError
+from workflow_engine.payloads.schemas import Schema
 
 
 class Row(BaseModel):

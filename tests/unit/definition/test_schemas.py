@@ -28,9 +28,9 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from workflow_engine.definition.schemas import NoConfig, NoInput, Schema
 from workflow_engine.errors import InvalidDataError, PayloadError
-from workflow_engine.payload import decode_json
+from workflow_engine.payloads.schemas import NoConfig, NoInput, Schema
+from workflow_engine.payloads.text import decode_json
 
 
 class Row(BaseModel):

@@ -34,7 +34,7 @@ from workflow_engine.definition import (
     define_stage,
     stage,
 )
-from workflow_engine.definition.stage import hash_json
+from workflow_engine.definition.stages.stage import hash_json
 from workflow_engine.errors import DefinitionError
 
 

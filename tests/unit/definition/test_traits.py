@@ -25,8 +25,8 @@ from pydantic import (
     field_serializer,
 )
 
-from workflow_engine.definition.schemas import Schema
 from workflow_engine.errors import DefinitionError
+from workflow_engine.payloads.schemas import Schema
 
 
 class Row(BaseModel):

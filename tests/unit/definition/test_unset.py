@@ -14,9 +14,9 @@ from pydantic import (
     RootModel,
 )
 
-from workflow_engine.definition.schemas import Schema
 from workflow_engine.errors import InvalidDataError, PayloadError
-from workflow_engine.payload import decode_json
+from workflow_engine.payloads.schemas import Schema
+from workflow_engine.payloads.text import decode_json
 
 
 class Row(BaseModel):

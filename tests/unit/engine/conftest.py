@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from workflow_engine.engine.bodies import BodyRunner
-from workflow_engine.engine.body_loops import Patience
+from workflow_engine.engine.process.body_loops import Patience
+from workflow_engine.engine.process.body_runner import BodyRunner
 from workflow_engine.log_context import ExecutedStage, executing
 
 #: For a loop that never answers: whoever waits for it is to be given up, or moved, soon.

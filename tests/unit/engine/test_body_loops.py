@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from workflow_engine.engine.bodies import BodyRunner
-from workflow_engine.engine.body_loops import BodyEvictedError, Patience
+from workflow_engine.engine.process.body_loops import BodyEvictedError, Patience
+from workflow_engine.engine.process.body_runner import BodyRunner
 from workflow_engine.errors import StageTimeout
 
 MOMENT = timedelta(milliseconds=50)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from workflow_engine.clock import SystemClock
-from workflow_engine.engine import body_threads
-from workflow_engine.engine.body_threads import BodyExecutor
+from workflow_engine.engine.process import body_threads
+from workflow_engine.engine.process.body_threads import BodyExecutor
 from workflow_engine.errors import StageTimeout
 
 MOMENT = timedelta(milliseconds=50)
@@ -106,7 +106,7 @@ def test_a_process_ends_whatever_its_bodies_left_in_threads() -> None:
     program = """
 import asyncio, threading
 from datetime import timedelta
-from workflow_engine.engine.bodies import BodyRunner
+from workflow_engine.engine.process.body_runner import BodyRunner
 from workflow_engine.errors import StageTimeout
 
 async def body(_):

@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from workflow_engine.engine.transient import is_transient
+from workflow_engine.engine.decisions.transient_errors import is_transient
 from workflow_engine.errors import DatabaseUnavailableError, StageTimeout
 
 

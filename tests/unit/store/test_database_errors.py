@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from workflow_engine.errors import StoreError
-from workflow_engine.store.database_errors import hide_database_texts, loggable, summarize, summarize_any
+from workflow_engine.store.connection.error_texts import hide_database_texts, loggable, summarize, summarize_any
 
 TEXT = "null value\nDETAIL:  Failing row contains (s3cret).\n\n    at \\1 of s3cret"
 

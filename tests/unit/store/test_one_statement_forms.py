@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import CheckConstraint
 
 from workflow_engine.lifecycle import StageStatus
-from workflow_engine.store import moves_postgres
-from workflow_engine.store.tables import metadata
+from workflow_engine.store.moves import postgres as moves_postgres
+from workflow_engine.store.schema.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

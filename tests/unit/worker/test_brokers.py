@@ -11,7 +11,7 @@ import pytest
 from kombu import Connection
 from kombu.transport import memory, redis
 
-from workflow_engine.worker.brokers import GuardedQoS, serve_queues
+from workflow_engine.worker.wire.serving_transports import GuardedQoS, serve_queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ from celery import Celery, Task, signals
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.settings import Settings
 from workflow_engine.worker.app import create_app, install
-from workflow_engine.worker.beat import beat_entries
-from workflow_engine.worker.configuration import warn_about_configuration
+from workflow_engine.worker.beat_schedule import beat_entries
+from workflow_engine.worker.configuration_warnings import warn_about_configuration
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
 
 #: What a team may have set: everything that install() could be tempted to change, and a little more.

@@ -15,8 +15,8 @@ from celery import Celery
 from workflow_engine.settings import Settings
 from workflow_engine.store.records import Hint
 from workflow_engine.worker.app import create_app
-from workflow_engine.worker.broker_watch import BrokerWatch
-from workflow_engine.worker.dispatcher import CeleryDispatcher
+from workflow_engine.worker.wire.broker_watch import BrokerWatch
+from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
 
 HINT = Hint("01890000-0000-7000-8000-000000000000", 1, "run", "extract", "dispatcher-tests", 5)
 
@@ -212,7 +212,7 @@ def test_a_forked_process_knows_of_no_outage(monkeypatch: pytest.MonkeyPatch) ->
     stopped = watch._stopped
     watch.note_failure()
 
-    monkeypatch.setattr("workflow_engine.worker.broker_watch.os.getpid", lambda: -1)
+    monkeypatch.setattr("workflow_engine.worker.wire.broker_watch.os.getpid", lambda: -1)
 
     assert not watch.is_away
     stopped.set()

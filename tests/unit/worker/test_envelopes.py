@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kombu import Connection
 from kombu.transport.virtual import Message
 
-from workflow_engine.worker.envelopes import find_entry_problem, find_envelope_problem
+from workflow_engine.worker.wire.envelopes import find_entry_problem, find_envelope_problem
 
 
 def envelope(**changes: Any) -> dict[str, Any]:

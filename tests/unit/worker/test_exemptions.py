@@ -12,10 +12,10 @@ from kombu.message import Message
 
 from workflow_engine.settings import Settings
 from workflow_engine.worker.app import install
-from workflow_engine.worker.guards import JSON
 from workflow_engine.worker.installation import get_installation
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
-from workflow_engine.worker.requests import StageRequest
+from workflow_engine.worker.process.stage_requests import StageRequest
+from workflow_engine.worker.wire.message_guards import JSON
 
 #: Every default of Celery's for tasks, and as many ways to say something for all of them.
 HOSTILE: dict[str, Any] = {

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.message import Message
 
-from workflow_engine.worker.guards import LARGEST_BODY, find_message_problem, find_stage_problem, find_sweep_problem
+from workflow_engine.worker.wire.message_guards import (
+    LARGEST_BODY,
+    find_message_problem,
+    find_stage_problem,
+    find_sweep_problem,
+)
 
 ID = "01890000-0000-7000-8000-00000000abcd"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from workflow_engine.worker.inspection import find_content_hazards, find_url_hazards
+from workflow_engine.worker.broker_probe import find_content_hazards, find_url_hazards
 
 
 def build_app(**configuration: Any) -> Celery:

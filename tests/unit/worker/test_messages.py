@@ -8,9 +8,9 @@ from celery import Celery
 from kombu.message import Message
 
 from workflow_engine.store.records import Hint
-from workflow_engine.worker import messages
-from workflow_engine.worker.guards import find_message_problem, find_stage_problem
-from workflow_engine.worker.transports import Broker
+from workflow_engine.worker.wire import messages
+from workflow_engine.worker.wire.message_guards import find_message_problem, find_stage_problem
+from workflow_engine.worker.wire.supported_brokers import Broker
 
 HINT = Hint(
     stage_run_id="01890000-0000-7000-8000-00000000abcd",

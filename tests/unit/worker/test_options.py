@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from workflow_engine.errors import ConfigurationError
-from workflow_engine.worker.options import SweepInWorkers, WorkerOptions
+from workflow_engine.worker.worker_options import SweepInWorkers, WorkerOptions
 
 
 def test_the_default_grace_ends_before_kubernetes_kills() -> None:

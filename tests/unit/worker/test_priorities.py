@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from kombu.transport.redis import Channel
 
-from workflow_engine.worker.priorities import PRIORITY_STEPS, broker_priority, list_name, priority_step
-from workflow_engine.worker.queues import ARGUMENTS
-from workflow_engine.worker.transports import Broker
+from workflow_engine.worker.wire.broker_priorities import PRIORITY_STEPS, broker_priority, list_name, priority_step
+from workflow_engine.worker.wire.queues import ARGUMENTS
+from workflow_engine.worker.wire.supported_brokers import Broker
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workflow_engine.worker.processes import EngineHolder
+from workflow_engine.worker.engine_holder import EngineHolder
 
 #: Python 3.12 and later; forking beside threads is what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

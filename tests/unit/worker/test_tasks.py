@@ -12,12 +12,12 @@ import pytest
 from workflow_engine import engine as commands
 from workflow_engine.errors import DatabaseUnavailableError
 from workflow_engine.settings import Settings
+from workflow_engine.worker.engine_holder import EngineHolder
 from workflow_engine.worker.installation import Installation
-from workflow_engine.worker.options import SweepInWorkers, WorkerOptions
-from workflow_engine.worker.processes import EngineHolder
-from workflow_engine.worker.requests import give_back, worker_id_prefix
-from workflow_engine.worker.sweeper import Sweeper, build_sweeper
+from workflow_engine.worker.process.stage_requests import give_back, worker_id_prefix
+from workflow_engine.worker.process.sweeper import Sweeper, build_sweeper
 from workflow_engine.worker.tasks import DATABASE_PAUSE, perform_stage, perform_sweep
+from workflow_engine.worker.worker_options import SweepInWorkers, WorkerOptions
 
 ID = "01890000-0000-7000-8000-000000000000"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from workflow_engine.store.records import Hint
-from workflow_engine.worker.timers import DueTimers
+from workflow_engine.worker.wire.due_timers import DueTimers
 
 
 def hint(number: int) -> Hint:

@@ -12,9 +12,9 @@ from celery.apps.worker import Worker
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.settings import Settings
 from workflow_engine.worker.app import create_app, install
-from workflow_engine.worker.queues import engine_queue, find_queue_hazards
-from workflow_engine.worker.steps import check_memory
-from workflow_engine.worker.transports import check_broker
+from workflow_engine.worker.process.worker_step import check_memory
+from workflow_engine.worker.wire.queues import engine_queue, find_queue_hazards
+from workflow_engine.worker.wire.supported_brokers import check_broker
 
 SUPPORTED = "supported are Redis .*RabbitMQ .*memory://"
 

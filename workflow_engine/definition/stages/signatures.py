@@ -1,0 +1,251 @@
+"""What the annotations of a stage body and its poll say: input, config, output and state types."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import types
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin, get_type_hints
+
+from workflow_engine.definition.contexts.contexts import PollContext, StageContext
+from workflow_engine.definition.stages.outcomes import Pending, Suspend, UntilRuns
+from workflow_engine.errors import DefinitionError
+from workflow_engine.payloads.schemas import NoConfig, describe_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+#: Says that an annotation is missing or was not asked for.
+UNKNOWN: Final = object()
+
+_AWAITABLES: Final = (collections.abc.Awaitable, collections.abc.Coroutine)
+_UNIONS: Final = (Union, types.UnionType)
+
+
+@dataclass(frozen=True, slots=True)
+class BodySignature:
+    """The types of a stage body."""
+
+    input: Any
+    config: Any
+    #: UNKNOWN where the body only ever suspends.
+    output: Any
+    #: UNKNOWN where the body never suspends.
+    state: Any
+    #: Whether it may return ``Suspend.until_runs(...)`` and nothing else that suspends.
+    awaits_runs: bool
+    is_async: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PollSignature:
+    """The types of a poll."""
+
+    state: Any
+    config: Any
+    output: Any
+    is_async: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Returns:
+    """A return annotation, taken apart."""
+
+    outputs: tuple[Any, ...]
+    suspensions: tuple[Any, ...]
+    pendings: tuple[Any, ...]
+    is_async: bool
+
+    @property
+    def output(self) -> Any:
+        return Union[self.outputs] if self.outputs else UNKNOWN  # noqa: UP007 - a union of run-time types
+
+
+def read_body(body: Callable[..., Any], label: str, *, needs_output: bool = True) -> BodySignature:
+    """Read a stage body.
+
+    Args:
+        body: The function.
+        label: Names it in errors: ``stage "extract"``.
+        needs_output: Whether a missing return annotation is an error.
+
+    Raises:
+        DefinitionError: An annotation is missing, cannot be resolved, or makes no sense.
+    """
+    hints = _resolve_hints(body, label)
+    input_type, config = _read_context(body, hints, StageContext, label)
+    returns = _read_returns(body, hints, label, needed=needs_output)
+    if returns.pendings:
+        raise DefinitionError(f"{label}: Pending is what a poll returns; a body returns Suspend")
+    return BodySignature(
+        input=input_type,
+        config=config,
+        output=returns.output,
+        state=_read_state(returns.suspensions, label),
+        awaits_runs=bool(returns.suspensions) and all(s is UntilRuns for s in returns.suspensions),
+        is_async=returns.is_async,
+    )
+
+
+def may_suspend(body: Callable[..., Any]) -> bool:
+    """Tell whether the return annotation of a body names ``Suspend``, which only a poll can end; False if unreadable."""
+    try:
+        hint = get_type_hints(body, include_extras=True).get("return")
+    except Exception:  # noqa: BLE001 - whoever needs the annotations says what is wrong with them
+        return False
+    members = union_members(get_args(hint)[-1] if get_origin(hint) in _AWAITABLES else hint)
+    return any(_is(member, Suspend) for member in members)
+
+
+def read_poll(poll: Callable[..., Any], label: str, *, needs_output: bool = True) -> PollSignature:
+    """Read a poll function.
+
+    Raises:
+        DefinitionError: An annotation is missing, cannot be resolved, or makes no sense.
+    """
+    label = f"{label}: poll function {_name_of(poll)}"
+    hints = _resolve_hints(poll, label)
+    state, config = _read_context(poll, hints, PollContext, label)
+    returns = _read_returns(poll, hints, label, needed=needs_output)
+    if returns.suspensions:
+        raise DefinitionError(f"{label} returns Suspend; a poll returns Pending or the output")
+    if needs_output and returns.output is UNKNOWN:
+        raise DefinitionError(f"{label} never returns an output; annotate it as -> Output | Pending")
+    for new_state in (argument for pending in returns.pendings for argument in get_args(pending)):
+        if not is_assignable(new_state, state):
+            names = f"{describe_type(state)}, but may return Pending with {describe_type(new_state)}"
+            raise DefinitionError(f"{label} takes the state {names}")
+    return PollSignature(state=state, config=config, output=returns.output, is_async=returns.is_async)
+
+
+def check_callable(function: object, label: str) -> None:
+    """Refuse what is not a plain or async function of one argument.
+
+    Raises:
+        DefinitionError: It is not.
+    """
+    if not callable(function) or isinstance(function, type):
+        raise DefinitionError(f"{label}: expected a function, got {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"{label} is a generator; return the output instead of yielding it")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise DefinitionError(f"{label} must take exactly one argument, the context ({error})") from None
+    except ValueError:
+        return  # built-in functions have no signature to check
+
+
+def is_async_function(function: Callable[..., Any]) -> bool:
+    """Tell whether calling ``function`` gives a coroutine: async functions, and objects with an async __call__."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at
+    )
+
+
+def is_assignable(given: Any, wanted: Any) -> bool:
+    """Tell whether a ``given`` type certainly or possibly fits where ``wanted`` is expected."""
+    if given == wanted or Any in {_hashable(given), _hashable(wanted)} or wanted is object:
+        return True
+    if isinstance(given, type) and isinstance(wanted, type) and not get_args(given) and not get_args(wanted):
+        return _is_subclass(given, wanted)
+    given_members, wanted_members = union_members(given), union_members(wanted)
+    if len(given_members) == 1 and len(wanted_members) == 1:
+        return False
+    return all(any(is_assignable(g, w) for w in wanted_members) for g in given_members)
+
+
+def union_members(tp: Any) -> tuple[Any, ...]:
+    """Return the members of a union type, or the type alone."""
+    return get_args(tp) if get_origin(tp) in _UNIONS else (tp,)
+
+
+def _is_subclass(given: type, wanted: type) -> bool:
+    try:
+        return issubclass(given, wanted)
+    except TypeError:  # typed dicts and protocols refuse the question
+        return False
+
+
+def _hashable(tp: Any) -> Any:
+    return tp if isinstance(tp, collections.abc.Hashable) else None
+
+
+def _name_of(function: object) -> str:
+    return getattr(function, "__name__", None) or repr(function)
+
+
+def _resolve_hints(function: Callable[..., Any], label: str) -> dict[str, Any]:
+    target = function if inspect.isroutine(function) else getattr(function, "func", type(function).__call__)
+    try:
+        return get_type_hints(target, include_extras=True)
+    except NameError as error:
+        raise DefinitionError(
+            f"{label}: the annotation of {_name_of(function)} names {error.name!r}, which cannot be found in its "
+            "module. Classes local to a function, and imports under TYPE_CHECKING, are invisible to "
+            "`from __future__ import annotations`: define or import the class at module level, or use define_stage "
+            "with explicit schemas."
+        ) from None
+    except Exception as error:
+        raise DefinitionError(f"{label}: the annotations of {_name_of(function)} cannot be read: {error}") from error
+
+
+def _read_context(function: Callable[..., Any], hints: dict[str, Any], context: type, label: str) -> tuple[Any, Any]:
+    """Return the two type arguments of the context that the first parameter is annotated with."""
+    name = next(iter(inspect.signature(function).parameters), None)
+    hint = hints.get(name, UNKNOWN) if name else UNKNOWN
+    example = f"{context.__name__}[{'Document' if context is StageContext else 'BatchRef'}]"
+    if hint is UNKNOWN:
+        raise DefinitionError(
+            f"{label}: annotate the parameter {name!r} as {example} or {example[:-1]}, Config]{_instead(context)}"
+        )
+    if hint is context:
+        raise DefinitionError(
+            f"{label}: {context.__name__} needs its types: {example} or {example[:-1]}, Config]{_instead(context)}"
+        )
+    if get_origin(hint) is not context:
+        raise DefinitionError(
+            f"{label}: the parameter {name!r} must be a {context.__name__}, not {describe_type(hint)}{_instead(context)}"
+        )
+    first, *rest = get_args(hint)
+    return first, rest[0] if rest else NoConfig
+
+
+def _instead(context: type) -> str:
+    """Say what makes the annotation of a context unnecessary."""
+    options = "input= and output=" if context is StageContext else "input=, output= and state="
+    return f"; or pass {options} to define_stage"
+
+
+def _read_returns(function: Callable[..., Any], hints: dict[str, Any], label: str, *, needed: bool) -> _Returns:
+    is_async = is_async_function(function)
+    if "return" not in hints:
+        if needed:
+            raise DefinitionError(f"{label}: annotate what {_name_of(function)} returns")
+        return _Returns((), (), (), is_async)
+    hint = hints["return"]
+    if not is_async and get_origin(hint) in _AWAITABLES:
+        hint, is_async = get_args(hint)[-1], True
+    members = union_members(hint)
+    return _Returns(
+        outputs=tuple(m for m in members if not _is_outcome(m)),
+        suspensions=tuple(m for m in members if _is(m, Suspend) or _is(m, UntilRuns)),
+        pendings=tuple(m for m in members if _is(m, Pending)),
+        is_async=is_async,
+    )
+
+
+def _is(tp: Any, outcome: type) -> bool:
+    return tp is outcome or get_origin(tp) is outcome
+
+
+def _is_outcome(tp: Any) -> bool:
+    return any(_is(tp, outcome) for outcome in (Suspend, UntilRuns, Pending))
+
+
+def _read_state(suspensions: Iterable[Any], label: str) -> Any:
+    states = [tuple[str, ...] if s is UntilRuns else (get_args(s) or (UNKNOWN,))[0] for s in suspensions]
+    if UNKNOWN in states:
+        raise DefinitionError(f"{label}: Suspend needs the type of its state: Suspend[BatchRef]")
+    return Union[tuple(states)] if states else UNKNOWN  # noqa: UP007 - a union of run-time types

@@ -1,0 +1,125 @@
+"""Where workers and callers find workflows by id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from workflow_engine.definition.workflows.verification import HIGHEST_PRIORITY, is_priority
+from workflow_engine.definition.workflows.workflow import Workflow
+from workflow_engine.errors import DefinitionError, InvalidPriorityError, WorkflowNotFoundError
+
+AnyWorkflow = Workflow[Any, Any]
+
+
+@runtime_checkable
+class WorkflowRegistry(Protocol):
+    """What a team may bring instead of a list of workflows.
+
+    It may also have ``get_workflow_priority(workflow_id) -> int | None``.
+    """
+
+    def get_workflow(self, workflow_id: str, /) -> AnyWorkflow | None:
+        """Return the workflow, or None."""
+
+
+class Registry:
+    """The workflows that this process knows.
+
+    Args:
+        workflows: The workflows by id.
+        source: Asked for workflows that are not among these, and for priorities.
+    """
+
+    def __init__(self, workflows: Mapping[str, AnyWorkflow], source: WorkflowRegistry | None = None) -> None:
+        self._workflows = dict(workflows)
+        self._source = source
+
+    def get(self, workflow_id: str) -> AnyWorkflow:
+        """Return a workflow.
+
+        Raises:
+            WorkflowNotFoundError: None of that id is known here.
+        """
+        workflow = self.find(workflow_id)
+        if workflow is None:
+            raise WorkflowNotFoundError(workflow_id, self.ids())
+        return workflow
+
+    def find(self, workflow_id: str) -> AnyWorkflow | None:
+        """Return a workflow, or None.
+
+        Raises:
+            DefinitionError: The source gave something else than the workflow of that id.
+        """
+        known = self._workflows.get(workflow_id)
+        if known is not None or self._source is None:
+            return known
+        found: object = self._source.get_workflow(workflow_id)
+        if found is None:
+            return None
+        if not isinstance(found, Workflow) or found.id != workflow_id:
+            raise DefinitionError(f"get_workflow({workflow_id!r}) returned {found!r}")
+        return found
+
+    def ids(self) -> tuple[str, ...]:
+        """Return the ids of the workflows that were given, sorted; a source of its own is not listed."""
+        return tuple(sorted(self._workflows))
+
+    def priority_of(self, workflow_id: str) -> int | None:
+        """Return the priority of a workflow's runs: ``get_workflow_priority`` of the source, then the workflow's own.
+
+        Raises:
+            InvalidPriorityError: The source gave something else than a whole number from 0 to 10.
+        """
+        ask = getattr(self._source, "get_workflow_priority", None)
+        priority = ask(workflow_id) if ask is not None else None
+        if priority is not None and not is_priority(priority):
+            raise InvalidPriorityError(
+                f"get_workflow_priority({workflow_id!r}) must be a whole number from 0 to {HIGHEST_PRIORITY}, "
+                f"got {priority!r}"
+            )
+        if priority is not None:
+            return int(priority)
+        workflow = self.find(workflow_id)
+        return workflow.priority if workflow else None
+
+
+def as_registry(workflows: object) -> Registry:
+    """Return a registry of what the caller has: a workflow, several, a mapping by id, or an object of its own.
+
+    Raises:
+        DefinitionError: Something is not a workflow, two definitions share an id, or a key is not the id.
+    """
+    if isinstance(workflows, Registry):
+        return workflows
+    if isinstance(workflows, Workflow):
+        return Registry({workflows.id: workflows})
+    if isinstance(workflows, Mapping):
+        return Registry(_from_mapping(workflows))
+    if isinstance(workflows, WorkflowRegistry):
+        return Registry({}, workflows)
+    if isinstance(workflows, Iterable) and not isinstance(workflows, str | bytes):
+        return Registry(_from_iterable(workflows))
+    raise DefinitionError(f"Expected workflows, a mapping of them or a registry with get_workflow, got {workflows!r}")
+
+
+def _from_mapping(workflows: Mapping[Any, Any]) -> dict[str, AnyWorkflow]:
+    for key, workflow in workflows.items():
+        if key != _checked(workflow).id:
+            raise DefinitionError(f'Workflow "{workflow.id}" is registered under the key {key!r}')
+    return dict(workflows)
+
+
+def _from_iterable(workflows: Iterable[Any]) -> dict[str, AnyWorkflow]:
+    known: dict[str, AnyWorkflow] = {}
+    for workflow in workflows:
+        if known.setdefault(_checked(workflow).id, workflow) is not workflow:
+            raise DefinitionError(f'Two workflows have the id "{workflow.id}": {known[workflow.id]!r} and {workflow!r}')
+    return known
+
+
+def _checked(workflow: Any) -> AnyWorkflow:
+    if not isinstance(workflow, Workflow):
+        raise DefinitionError(f"{workflow!r} is not a workflow; call build() on the builder")
+    return workflow

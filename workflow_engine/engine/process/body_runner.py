@@ -1,0 +1,50 @@
+"""Calling user code: in this thread, in one of its own when it has a time limit, or on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from workflow_engine.engine.process.body_loops import BodyLoops, Patience
+from workflow_engine.engine.process.body_threads import BodyThreads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+
+class BodyRunner:
+    """Runs bodies, polls and hooks; one per process.
+
+    Whatever a body does when its time limit passes, ``call`` raises then, and what the body occupied is free for
+    others: its thread, or its place on the event loop, is given up and replaced where it cannot be had back. A body
+    that goes on does so without effect: its lease is gone.
+    """
+
+    def __init__(self, patience: Patience | None = None) -> None:
+        self._threads = BodyThreads()
+        self._loops = BodyLoops(patience or Patience())
+
+    def call(self, function: Callable[..., Any], argument: Any, *, is_async: bool, timeout: timedelta | None) -> Any:
+        """Call ``function(argument)`` and return its result.
+
+        Raises:
+            StageTimeout: It took longer than ``timeout``.
+            BodyEvictedError: Another async body blocked the event loop on which this one waited.
+            CancelledError: It raised asyncio's CancelledError, though nobody had cancelled it.
+        """
+        try:
+            if is_async:
+                return self._loops.call(function, argument, timeout)
+            if timeout is None:
+                return function(argument)
+            return self._threads.call(function, argument, timeout)
+        except asyncio.CancelledError as error:
+            # No Exception, so that Retry would not cover it; but a body that a library cancelled has simply failed.
+            raise CancelledError("the body was cancelled by code that it called") from error
+
+    def stop(self) -> None:
+        """End the event loops, cancelling what still runs on them, and the threads that are idle."""
+        self._loops.stop()
+        self._threads.stop()

@@ -1,0 +1,1 @@
+"""What follows from an outcome inside of one transaction: the moves of a stage run, its group and its run."""

@@ -1,0 +1,179 @@
+"""Taking a stage run: for one attempt, or for one poll.
+
+``claim`` is the portable form, in a few statements; PostgreSQL takes executions with the one statement of
+``moves.postgres``. Both are idempotent under the caller's nonce: called again after an answer that was lost, they
+return the claim that was made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import select
+
+from workflow_engine.events import EventType
+from workflow_engine.lifecycle import RunMove, RunStatus, StageMove, StageStatus
+from workflow_engine.store.moves import postgres as moves_postgres
+from workflow_engine.store.moves.locked_run import LockedRun
+from workflow_engine.store.records import Claim, ClaimKind, StoredOutput
+from workflow_engine.store.schema.tables import attempts, controls, outputs, runs, stages
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from workflow_engine.store.connection.database import Database
+    from workflow_engine.store.records import ClaimRequest, StageRow
+
+
+def claim(database: Database, request: ClaimRequest) -> Claim | None:
+    """Take the stage run if it is due; None when it is not, or is somebody else's, or does not exist.
+
+    Durable when it returns. A PENDING stage run is taken for an attempt, a SUSPENDED one for a poll.
+    """
+    if database.is_postgres:
+        taken = database.execute_one(lambda connection: moves_postgres.claim(connection, request))
+        if taken is not None:
+            return taken
+    return database.transact(lambda tx: _claim(tx, request))
+
+
+def _claim(tx: Connection, request: ClaimRequest) -> Claim | None:
+    run = LockedRun.of_stage_run(tx, request.stage_run_id)
+    stage = run.stage_run(request.stage_run_id) if run else None
+    if run is None or stage is None:
+        return None
+    if stage.lease_id == request.nonce:
+        return read_claim(tx, stage.id)
+    if not _may_be_claimed(tx, run, stage):
+        return None
+    if stage.status is StageStatus.PENDING:
+        _take_for_attempt(run, stage, request)
+    else:
+        _take_for_poll(run, stage, request)
+    run.save()
+    return read_claim(tx, stage.id)
+
+
+def _may_be_claimed(tx: Connection, run: LockedRun, stage: StageRow) -> bool:
+    if not (stage.is_live and run.is_live and run.row["paused_at"] is None):
+        return False
+    if stage.status is StageStatus.PENDING:
+        is_due = stage.available_at <= run.now
+    else:
+        is_due = (
+            stage.status is StageStatus.SUSPENDED and stage.lease_id is None and (stage.next_poll_at or 0) <= run.now
+        )
+    return is_due and not is_workflow_paused(tx, run.row["workflow_id"])
+
+
+def is_workflow_paused(tx: Connection, workflow_id: str) -> bool:
+    """Whether claims of that workflow's stage runs are held; that stays so until the transaction ends."""
+    if tx.dialect.name == "postgresql":
+        return bool(tx.scalar(select(sa.func.workflow_is_paused(workflow_id))))
+    return tx.scalar(select(controls.c.workflow_id).where(controls.c.workflow_id == workflow_id)) is not None
+
+
+def _lease(run: LockedRun, stage: StageRow, request: ClaimRequest) -> dict[str, Any]:
+    is_latest = stage.dispatch_number == request.dispatch_number
+    return {
+        "lease_id": request.nonce,
+        "lease_until": run.now + request.lease_ms,
+        "worker_id": request.worker_id,
+        "claimed_at": run.now,
+        "claimed_dispatch_at": stages.c.dispatched_at if is_latest else stages.c.claimed_dispatch_at,
+    }
+
+
+def _take_for_attempt(run: LockedRun, stage: StageRow, request: ClaimRequest) -> None:
+    attempt = stage.attempt + 1
+    run.move_stage(
+        StageMove.CLAIM,
+        stage,
+        new_fence=True,
+        attempt=attempt,
+        started_at=sa.func.coalesce(stages.c.started_at, run.now),
+        **_lease(run, stage, request),
+    )
+    _open_attempt(run, stage, request, ClaimKind.EXECUTE, attempt)
+    if run.status is RunStatus.PENDING:
+        run.move(RunMove.START, EventType.RUN_STARTED, started_at=run.now)
+    elif run.row["started_at"] is None:  # the first claim of a rerun
+        run.set(started_at=run.now)
+    run.record(EventType.STAGE_STARTED, stage.stage_id, attempt=attempt)
+
+
+def _take_for_poll(run: LockedRun, stage: StageRow, request: ClaimRequest) -> None:
+    run.move_stage(StageMove.CLAIM_POLL, stage, new_fence=True, polls=stages.c.polls + 1, **_lease(run, stage, request))
+    _open_attempt(run, stage, request, ClaimKind.POLL, stage.attempt)
+
+
+def _open_attempt(run: LockedRun, stage: StageRow, request: ClaimRequest, kind: ClaimKind, attempt: int) -> None:
+    run.tx.execute(
+        attempts.insert().values(
+            stage_run_id=stage.id,
+            fence=stage.fence + 1,
+            kind=kind.value,
+            attempt=attempt,
+            lease_id=request.nonce,
+            worker_id=request.worker_id,
+            started_at=run.now,
+        )
+    )
+
+
+_STAGE_FIELDS = (
+    "fence", "lease_id", "run_id", "stage_id", "stage_name", "stage_number", "execution_group", "input_group",
+    "generation", "attempt", "crashes", "postponements", "max_attempts", "priority", "queue", "suspended_state",
+    "suspended_on", "suspended_at", "poll_interval_ms", "max_wait_until", "polls", "poll_failures", "wake_sequence",
+    "mismatch_since", "claimed_at", "metrics",
+)  # fmt: skip
+
+
+def read_claim(tx: Connection, stage_run_id: str) -> Claim | None:
+    """Read what the holder of a lease needs to execute or poll."""
+    row = (
+        tx.execute(
+            select(
+                *(stages.c[name] for name in _STAGE_FIELDS),
+                stages.c.status,
+                stages.c.dependencies,
+                runs.c.workflow_id,
+                runs.c.plan,
+                runs.c.config,
+                runs.c.metadata,
+                runs.c.parent_stage_run_id,
+                runs.c.failed.label("failed_siblings"),
+                sa.case((stages.c.input_group == 0, runs.c.input)).label("run_input"),
+            )
+            .join(runs, runs.c.id == stages.c.run_id)
+            .where(stages.c.id == stage_run_id)
+        )
+        .mappings()
+        .first()
+    )
+    if row is None:
+        return None
+    values = dict(row)
+    status = values.pop("status")
+    needed = values.pop("dependencies").split(",")
+    kind = ClaimKind.EXECUTE if status == StageStatus.RUNNING.value else ClaimKind.POLL
+    found = read_outputs(tx, values["run_id"], group=values["input_group"], stage_ids=needed)
+    return Claim(kind=kind, stage_run_id=stage_run_id, outputs=found, **values)
+
+
+def read_outputs(
+    tx: Connection, run_id: str, *, group: int | None = None, stage_ids: list[str] | None = None
+) -> dict[str, StoredOutput]:
+    """Read live stage runs and their outputs: those of ``group`` and those named by ``stage_ids``."""
+    wanted = sa.or_(stages.c.execution_group == (group or -1), stages.c.stage_id.in_(stage_ids or []))
+    rows = tx.execute(
+        select(stages.c.stage_id, stages.c.status, outputs.c.payload, stages.c.execution_group)
+        .join(outputs, outputs.c.id == stages.c.output_id, isouter=True)
+        .where(stages.c.run_id == run_id, stages.c.superseded_by.is_(None), wanted)
+        .order_by(stages.c.stage_number)
+    )
+    return {
+        row.stage_id: StoredOutput(row.stage_id, StageStatus(row.status), row.payload, row.execution_group)
+        for row in rows
+    }

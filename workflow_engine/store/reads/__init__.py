@@ -1,0 +1,1 @@
+"""Questions of callers and of the engine to the records, answered with frozen values."""

@@ -1,0 +1,188 @@
+"""Reading runs. Functions take a transaction and return snapshots; rows stay here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select
+
+from workflow_engine.clock import instant_to_ms, ms_to_instant
+from workflow_engine.errors import InvalidRequestError
+from workflow_engine.lifecycle import RunStatus, StageStatus
+from workflow_engine.payloads.text import decode_json, encode_json
+from workflow_engine.store.reads.snapshots import Page, RolledUpCost, RunSnapshot, nanos_to_cost, optional_instant
+from workflow_engine.store.schema.tables import controls, run_metadata, runs, stages
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.sql import Select
+
+#: Runs that are read at once where all are wanted.
+MAX_PAGE = 500
+#: Longest JSON text of a metadata value that runs can be found by.
+MAX_SEARCHABLE = 255
+
+_live_stages = and_(stages.c.run_id == runs.c.id, stages.c.superseded_by.is_(None))
+_is_parked = exists().where(_live_stages, stages.c.status == StageStatus.SUSPENDED.value)
+_is_busy = exists().where(_live_stages, stages.c.status.in_([StageStatus.PENDING.value, StageStatus.RUNNING.value]))
+_is_suspended = and_(runs.c.status == RunStatus.RUNNING.value, _is_parked, ~_is_busy)
+_failed_stage = stages.alias("failed_stage")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; what is not given does not restrict."""
+
+    statuses: Collection[RunStatus] = ()
+    workflow_id: str | None = None
+    #: Top-level scalars that the run's metadata holds.
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    completed_after: datetime | None = None
+    parent_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunTexts:
+    """The payloads that a run was created with, as JSON text."""
+
+    input: str
+    config: str
+    plan: str
+
+
+def find_run(tx: Connection, run_id: str) -> RunSnapshot | None:
+    """Read one run."""
+    row = tx.execute(_select_runs().where(runs.c.id == run_id)).mappings().first()
+    return _run_snapshot(row) if row else None
+
+
+def find_run_status(tx: Connection, run_id: str) -> RunStatus | None:
+    """Read the stored status of a run (never SUSPENDED): the cheapest question that tells whether it ended."""
+    status = tx.scalar(select(runs.c.status).where(runs.c.id == run_id))
+    return None if status is None else RunStatus(status)
+
+
+def list_runs(tx: Connection, wanted: RunFilter, *, limit: int = 50, cursor: str | None = None) -> Page[RunSnapshot]:
+    """Read a page of runs, the newest first.
+
+    Raises:
+        InvalidRequestError: A metadata value cannot be searched for.
+    """
+    query = _select_runs().where(*_conditions(wanted)).order_by(runs.c.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        query = query.where(runs.c.id < cursor)
+    found = tuple(_run_snapshot(row) for row in tx.execute(query).mappings())
+    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+def rolled_up_cost(tx: Connection, run_id: str) -> RolledUpCost:
+    """Add up what a run and all runs that it started, at any depth, have cost in every generation and attempt."""
+    tree = select(runs.c.id).where(runs.c.id == run_id).cte("tree", recursive=True)
+    tree = tree.union_all(select(runs.c.id).join(tree, runs.c.parent_run_id == tree.c.id))
+    sums = select(
+        func.coalesce(func.sum(stages.c.cost_nanos), 0),
+        func.coalesce(func.sum(stages.c.tokens), 0),
+        func.count(stages.c.run_id.distinct()),
+    ).where(stages.c.run_id.in_(select(tree.c.id)))
+    nanos, tokens, counted = tx.execute(sums).one()
+    return RolledUpCost(nanos_to_cost(int(nanos)), int(tokens), int(counted))
+
+
+def find_run_texts(tx: Connection, run_id: str) -> RunTexts | None:
+    """Read the payloads of a run."""
+    row = tx.execute(select(runs.c.input, runs.c.config, runs.c.plan).where(runs.c.id == run_id)).first()
+    return RunTexts(row.input, row.config, row.plan) if row else None
+
+
+def _select_runs() -> Select[Any]:
+    own = select(func.sum(stages.c.cost_nanos)).where(stages.c.run_id == runs.c.id)
+    tokens = select(func.sum(stages.c.tokens)).where(stages.c.run_id == runs.c.id)
+    left_out = {"plan", "input", "config"}
+    return select(
+        *(column for column in runs.c if column.name not in left_out),
+        case((_is_suspended, RunStatus.SUSPENDED.value), else_=runs.c.status).label("shown_status"),
+        func.coalesce(own.scalar_subquery(), 0).label("cost_nanos"),
+        func.coalesce(tokens.scalar_subquery(), 0).label("tokens"),
+        exists().where(controls.c.workflow_id == runs.c.workflow_id).label("workflow_paused"),
+        _failed_stage.c.stage_id.label("failed_stage_id"),
+    ).join(_failed_stage, _failed_stage.c.id == runs.c.failed_stage_run_id, isouter=True)
+
+
+def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
+    conditions = [_holds(key, value) for key, value in wanted.metadata.items()]
+    if wanted.statuses:
+        conditions.append(or_(*(_has_status(status) for status in wanted.statuses)))
+    if wanted.workflow_id is not None:
+        conditions.append(runs.c.workflow_id == wanted.workflow_id)
+    if wanted.parent_run_id is not None:
+        conditions.append(runs.c.parent_run_id == wanted.parent_run_id)
+    if wanted.created_after is not None:
+        conditions.append(runs.c.created_at >= instant_to_ms(wanted.created_after))
+    if wanted.created_before is not None:
+        conditions.append(runs.c.created_at < instant_to_ms(wanted.created_before))
+    if wanted.completed_after is not None:
+        conditions.append(runs.c.completed_at >= instant_to_ms(wanted.completed_after))
+    return conditions
+
+
+def _has_status(status: RunStatus) -> ColumnElement[bool]:
+    """Tell apart what is stored as RUNNING: suspended, or really running."""
+    if status is RunStatus.SUSPENDED:
+        return _is_suspended
+    if status is RunStatus.RUNNING:
+        return and_(runs.c.status == status.value, or_(_is_busy, ~_is_parked))
+    return runs.c.status == status.value
+
+
+def _holds(key: str, value: object) -> ColumnElement[bool]:
+    text = searchable_text(value)
+    if text is None:
+        raise InvalidRequestError(
+            f"Runs can be found by short scalars of their metadata only, not by {key}={value!r:.80}"
+        )
+    return runs.c.id.in_(select(run_metadata.c.run_id).where(run_metadata.c.key == key, run_metadata.c.value == text))
+
+
+def searchable_text(value: object) -> str | None:
+    """Return the text under which a metadata value can be found; None for nested and long values."""
+    if not isinstance(value, str | int | float | bool | None):
+        return None
+    text = encode_json(value, what="metadata value")
+    return text if len(text) <= MAX_SEARCHABLE else None
+
+
+def _run_snapshot(row: RowMapping) -> RunSnapshot:
+    return RunSnapshot(
+        id=row["id"],
+        workflow_id=row["workflow_id"],
+        workflow_name=row["workflow_name"],
+        workflow_type=row["workflow_type"],
+        workflow_version=row["workflow_version"],
+        status=RunStatus(row["shown_status"]),
+        priority=row["priority"],
+        paused=row["paused_at"] is not None,
+        workflow_paused=bool(row["workflow_paused"]),
+        generation=row["generation"],
+        current_group=row["current_group"],
+        output_group=row["output_group"],
+        metadata=decode_json(row["metadata"]),
+        idempotency_key=row["idempotency_key"],
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        failed_stage_id=row["failed_stage_id"],
+        total_cost=nanos_to_cost(int(row["cost_nanos"])),
+        total_tokens=int(row["tokens"]),
+        parent_run_id=row["parent_run_id"],
+        parent_stage_run_id=row["parent_stage_run_id"],
+        forked_from=row["forked_from"],
+        deadline_at=optional_instant(row["deadline_at"]),
+        created_at=ms_to_instant(row["created_at"]),
+        started_at=optional_instant(row["started_at"]),
+        completed_at=optional_instant(row["completed_at"]),
+    )

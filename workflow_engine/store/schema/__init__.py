@@ -1,0 +1,1 @@
+"""The tables, the types of their columns, and the revisions that bring a database up to date."""

@@ -1,0 +1,1 @@
+"""What the sweep, retention and the doctor look for."""
