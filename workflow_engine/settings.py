@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     max_log_lines: int = Field(default=10_000, ge=0)
     #: Parts of names whose values are replaced in logs, events, errors and on screens, whatever their case.
     redact_keys: tuple[str, ...] = DEFAULT_WORDS
-    #: Signs the tokens of ``runtime.stage_token``; unset or empty means that no token can be made or accepted.
+    #: Signs the tokens of ``runtime.callback_token``; unset or empty means that no token can be made or accepted.
     signing_key: Annotated[SecretStr | None, BeforeValidator(read_key)] = None
 
     #: Delete ended runs this long after their end, a few with every sweep; unset keeps them for ever.

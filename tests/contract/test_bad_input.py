@@ -269,7 +269,7 @@ COMMANDS: dict[str, Callable[[WorkflowTester, Any], object]] = {
     "complete_stage": lambda tester, run_id: tester.complete_stage(run_id, "read", {}),
     "fail_stage": lambda tester, run_id: tester.fail_stage(run_id, "read", "no"),
     "transition_workflow": lambda tester, run_id: tester.transition_workflow(run_id),
-    "output": lambda tester, run_id: tester.output(run_id),
+    "output": lambda tester, run_id: tester.get_output(run_id),
     "annotate": lambda tester, run_id: tester.annotate(run_id, "key", 1),
 }
 
@@ -350,7 +350,7 @@ def test_a_forged_token_is_refused_like_any_other(database_url: str, token: str)
     with WorkflowTester(documents, database_url=database_url, signing_key="k" * 32) as tester:
         before = count_rows(tester)
 
-        with pytest.raises(InvalidRequestError, match="The stage token is not valid, or not any more"):
+        with pytest.raises(InvalidRequestError, match="The callback token is not valid, or not any more"):
             tester.complete_by_token(token, {})
 
         assert count_rows(tester) == before

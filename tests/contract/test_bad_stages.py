@@ -204,7 +204,7 @@ def test_a_stage_that_misbehaves_fails_once_and_says_why(
 
     assert tester.deliver().result == "failed"
 
-    failed = run.stages()[0]
+    failed = run.list_stages()[0]
     assert run.status is RunStatus.FAILED
     assert failed.error is not None
     assert (failed.error.code, failed.crashes, failed.attempt) == (code, 0, 1)
@@ -299,7 +299,7 @@ def test_a_flood_of_log_lines_is_kept_within_bounds(tester: WorkflowTester, act:
     run = tester.create_run(playing, {})
 
     assert tester.deliver().result == "completed"
-    lines = tester.logs(run.id, limit=500).items
+    lines = tester.list_logs(run.id, limit=500).items
     assert len(lines) == 101
     assert lines[-1].message == "4900 more lines were dropped: an attempt keeps 100"
 

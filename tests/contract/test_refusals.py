@@ -14,7 +14,7 @@ from workflow_engine import WorkflowRuntime
 from workflow_engine.definition import StageContext, WorkflowBuilder, stage
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.facade.argument_checks import find_check
-from workflow_engine.facade.callbacks import RunReporting
+from workflow_engine.facade.callbacks import RunCallbacks
 from workflow_engine.facade.reading import RunReader
 from workflow_engine.facade.steering import RunControl, RunHandle
 from workflow_engine.settings import Settings
@@ -63,7 +63,7 @@ HOSTILE: dict[str, list[Any]] = {
     "after": ["x", "9" * 30 + "_s_1_1", "1_s_1", 7],
     "after_sequence": NUMBERS,
     "annotate.key": ["", "a b", 7, "ä"],
-    "artifact.key": ["", "a\x00", "\ud800", "x" * 513, 7],
+    "get_artifact.key": ["", "a\x00", "\ud800", "x" * 513, 7],
     "attempt": NUMBERS,
     "completed_after": INSTANTS,
     "concurrency": [0, -1, "4", True],
@@ -123,7 +123,7 @@ FINE: dict[str, Any] = {
 
 
 def public_methods() -> Iterator[tuple[type, str]]:
-    for cls in (RunReader, RunReporting, RunControl, RunHandle, WorkflowRuntime):
+    for cls in (RunReader, RunCallbacks, RunControl, RunHandle, WorkflowRuntime):
         for name, member in vars(cls).items():
             if inspect.isfunction(member) and not name.startswith("_"):
                 yield cls, name
@@ -183,7 +183,7 @@ def test_what_an_argument_cannot_mean_is_refused_and_nothing_changes(
 ) -> None:
     runtime: Any = run._control
     call = getattr(run if cls is RunHandle else runtime, method)
-    fine = {"run_id": run.id, **FINE, "token": runtime.stage_token(run.id, "read")}
+    fine = {"run_id": run.id, **FINE, "token": runtime.callback_token(run.id, "read")}
     needed = [one.name for one in inspect.signature(call).parameters.values() if one.default is one.empty]
     before = count_rows(runtime.database), run.snapshot()
     accepted, messages = [], []

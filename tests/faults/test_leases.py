@@ -74,7 +74,7 @@ def test_a_stage_that_runs_ten_lease_periods_executes_once(
 
     assert executed == [1]
     assert run.status is RunStatus.COMPLETED
-    assert [attempt.outcome for attempt in tester.stage_attempts(run.id, act)] == ["COMPLETED"]
+    assert [attempt.outcome for attempt in tester.list_attempts(run.id, act)] == ["COMPLETED"]
 
 
 def test_a_worker_frozen_beyond_its_lease_has_its_result_and_its_artifacts_refused(
@@ -104,5 +104,5 @@ def test_a_worker_frozen_beyond_its_lease_has_its_result_and_its_artifacts_refus
     assert late.result == "discarded"
     assert refused == ["note"]
     assert run.output() == Number(n=2)
-    assert run.artifacts() == []
-    assert [attempt.outcome for attempt in tester.stage_attempts(run.id, act)] == ["LOST", "COMPLETED"]
+    assert run.list_artifacts() == []
+    assert [attempt.outcome for attempt in tester.list_attempts(run.id, act)] == ["LOST", "COMPLETED"]

@@ -88,6 +88,6 @@ def finish(runtime: WorkflowRuntime, number: int = 1, **options: Any) -> Any:
 def begin_approval(runtime: WorkflowRuntime) -> Any:
     """Create a run of ``approval`` and execute it until it waits."""
     run = runtime.create_run(approval, Page(number=1))
-    [waiting] = run.stages()
+    [waiting] = run.list_stages()
     execute_stage(runtime.engine, waiting.id, 1)
     return run

@@ -46,13 +46,13 @@ def test_costs_of_children_and_grandchildren_are_rolled_up(tmp_path: Path) -> No
         run = runtime.create_run("tops")
         run.wait()
 
-        total = runtime.rolled_up_cost(run.id)
+        total = runtime.get_cost(run.id)
         own = run.snapshot()
 
         assert (total.cost, total.tokens, total.runs) == (Decimal(4), 43, 7)
         assert (own.total_cost, own.total_tokens) == (Decimal(1), 1)
         with pytest.raises(RunNotFoundError):
-            runtime.rolled_up_cost("no-such-run")
+            runtime.get_cost("no-such-run")
 
 
 def test_a_child_that_is_created_through_the_runtime_is_found_again_by_the_next_attempt(tmp_path: Path) -> None:
@@ -109,4 +109,4 @@ def test_runs_that_stages_create_are_executed_by_the_executor_as_well() -> None:
     executor = WorkflowExecutor(family, children=[doubling])
 
     assert executor.execute(4) == 12
-    assert len(executor.run.stages()) == 2
+    assert len(executor.run.list_stages()) == 2

@@ -117,7 +117,7 @@ def test_lost_messages_are_found_without_beat(database_url: str, silent: Any, mo
 
 def test_a_reported_outcome_lets_a_waiting_run_go_on(runtime: WorkflowRuntime) -> None:
     run = runtime.create_run(signature, Page(number=1))
-    execute_stage(runtime.engine, run.stages()[0].id, 1)
+    execute_stage(runtime.engine, run.list_stages()[0].id, 1)
     runtime.start(concurrency=1)
 
     runtime.complete_stage(run.id, approve, Stamp(number=9))

@@ -132,7 +132,7 @@ def test_a_run_goes_through_all_groups_on_both_databases(database: Database) -> 
 
     assert output == "CBA3"
     assert executor.run.status is RunStatus.COMPLETED
-    assert [(s.stage_id, s.execution_group, s.attempt) for s in executor.run.stages()] == [
+    assert [(s.stage_id, s.execution_group, s.attempt) for s in executor.run.list_stages()] == [
         ("shout", 1, 1),
         ("measure", 2, 1),
         ("reverse", 2, 1),
@@ -241,7 +241,7 @@ def test_a_suspension_ends_at_max_wait(clock: Any, turned: Any) -> None:
     with pytest.raises(RunFailed):
         executor.execute()
 
-    [snapshot] = executor.run.stages()
+    [snapshot] = executor.run.list_stages()
     assert (snapshot.status, snapshot.error and snapshot.error.code) == (StageStatus.FAILED, "WAIT_TIMEOUT")
     assert clock.elapsed == pytest.approx(timedelta(hours=5), abs=timedelta(minutes=10, seconds=5))
 
@@ -278,7 +278,7 @@ def test_a_rerun_from_a_stage_reuses_what_came_before() -> None:
     assert output == "CBA3"
     assert calls == {"shout": 1, "measure": 1, "reverse": 1, "join": 2}
     assert executor.run.snapshot().generation == 1
-    assert [(s.generation, s.is_live) for s in executor.run.stages(history=True) if s.stage_id == "join"] == [
+    assert [(s.generation, s.is_live) for s in executor.run.list_stages(history=True) if s.stage_id == "join"] == [
         (0, False),
         (1, True),
     ]

@@ -59,8 +59,8 @@ def test_a_run_is_accepted_while_the_broker_loses_everything(runtime: WorkflowRu
     snapshot = run.snapshot()
     assert (snapshot.status, snapshot.priority, snapshot.metadata) == (RunStatus.PENDING, 9, {"user": "u-1"})
     assert [(hint.run_id, hint.stage_id, hint.priority) for hint in silent.lost] == [(run.id, "check", 9)]
-    assert runtime.run_input(run.id) == {"number": 1}
-    assert runtime.run_config(run.id)["check"] == {"most": 100}
+    assert runtime.get_input(run.id) == {"number": 1}
+    assert runtime.get_config(run.id)["check"] == {"most": 100}
 
 
 def test_a_workflow_is_named_by_itself_or_by_its_id(runtime: WorkflowRuntime) -> None:
@@ -124,7 +124,7 @@ def test_waiting_for_a_cancelled_run_says_so(runtime: WorkflowRuntime) -> None:
     assert snapshot.status is RunStatus.CANCELLED
     with pytest.raises(RunCancelled):
         run.wait()
-    [cancelled] = [event for event in run.events() if event.type is EventType.RUN_CANCELLED]
+    [cancelled] = [event for event in run.list_events() if event.type is EventType.RUN_CANCELLED]
     assert cancelled.payload == {"reason": "not needed"}
 
 
@@ -145,18 +145,18 @@ def test_an_unknown_run_is_an_error_or_none(runtime: WorkflowRuntime) -> None:
     assert runtime.find_run("no-such-run") is None
     for ask in (
         runtime.get_run,
-        runtime.stages,
-        runtime.logs,
-        runtime.events,
-        runtime.artifacts,
-        runtime.annotations,
-        runtime.output,
-        runtime.run_input,
+        runtime.list_stages,
+        runtime.list_logs,
+        runtime.list_events,
+        runtime.list_artifacts,
+        runtime.list_annotations,
+        runtime.get_output,
+        runtime.get_input,
         runtime.cancel,
         runtime.pause,
         runtime.transition_workflow,
-        lambda run_id: runtime.stage_attempts(run_id, "check"),
-        lambda run_id: runtime.stage_output(run_id, "check"),
+        lambda run_id: runtime.list_attempts(run_id, "check"),
+        lambda run_id: runtime.get_stage_output(run_id, "check"),
         lambda run_id: runtime.annotate(run_id, "a", 1),
         lambda run_id: runtime.rerun(run_id, from_stage="check"),
         lambda run_id: runtime.create_log_context(run_id, "check"),
@@ -168,36 +168,36 @@ def test_an_unknown_run_is_an_error_or_none(runtime: WorkflowRuntime) -> None:
 def test_everything_that_a_run_left_can_be_read(runtime: WorkflowRuntime) -> None:
     run = finish(runtime, 4)
 
-    assert [(s.stage_id, s.status) for s in run.stages()] == [
+    assert [(s.stage_id, s.status) for s in run.list_stages()] == [
         ("check", StageStatus.COMPLETED),
         ("mark", StageStatus.COMPLETED),
         ("sometimes", StageStatus.SKIPPED),
     ]
-    assert [attempt.attempt for attempt in runtime.stage_attempts(run.id, check)] == [1]
-    assert [(line.message, line.fields) for line in run.logs(check).items] == [("checked", {"number": 4})]
-    assert run.logs(mark).items == ()
-    assert [(a.stage_id, a.key) for a in run.artifacts()] == [(None, "all"), ("check", "pages/first")]
-    assert (runtime.artifact(run.id, "pages/first", stage=check), runtime.artifact(run.id, "all")) == (4, [4])
-    assert [(a.key, a.value, a.actor) for a in runtime.annotations(run.id)] == [("review.score", 3, "stage")]
-    assert next(iter(run.events(after_sequence=2))).sequence == 3
+    assert [attempt.attempt for attempt in runtime.list_attempts(run.id, check)] == [1]
+    assert [(line.message, line.fields) for line in run.list_logs(check).items] == [("checked", {"number": 4})]
+    assert run.list_logs(mark).items == ()
+    assert [(a.stage_id, a.key) for a in run.list_artifacts()] == [(None, "all"), ("check", "pages/first")]
+    assert (runtime.get_artifact(run.id, "pages/first", stage=check), runtime.get_artifact(run.id, "all")) == (4, [4])
+    assert [(a.key, a.value, a.actor) for a in runtime.list_annotations(run.id)] == [("review.score", 3, "stage")]
+    assert next(iter(run.list_events(after_sequence=2))).sequence == 3
     assert (run.snapshot().total_cost, run.snapshot().total_tokens) == (Decimal("0.25"), 7)
     with pytest.raises(ArtifactNotFoundError, match=r"Stage \"check\" of run .* has no artifact 'other'"):
-        runtime.artifact(run.id, "other", stage=check)
+        runtime.get_artifact(run.id, "other", stage=check)
 
 
 def test_outputs_of_stages_are_parsed_and_missing_ones_explained(runtime: WorkflowRuntime) -> None:
     run = finish(runtime, 4)
     waiting = runtime.create_run(pages, Page(number=1))
 
-    assert runtime.stage_output(run.id, mark) == runtime.stage_output(run.id, "mark") == Stamp(number=4)
+    assert runtime.get_stage_output(run.id, mark) == runtime.get_stage_output(run.id, "mark") == Stamp(number=4)
     with pytest.raises(StageSkipped, match='"sometimes"'):
-        runtime.stage_output(run.id, sometimes)
+        runtime.get_stage_output(run.id, sometimes)
     with pytest.raises(StageNotFoundError, match='"marks" not found in workflow "pages"'):
-        runtime.stage_output(run.id, "marks")
+        runtime.get_stage_output(run.id, "marks")
     with pytest.raises(StageOutputMissing, match="is PENDING"):
-        runtime.stage_output(waiting.id, check)
+        runtime.get_stage_output(waiting.id, check)
     with pytest.raises(StageOutputMissing, match="has not begun"):
-        runtime.stage_output(waiting.id, mark)
+        runtime.get_stage_output(waiting.id, mark)
     with pytest.raises(RunStateError, match="is PENDING; it has no output yet"):
         waiting.output()
 
@@ -206,8 +206,8 @@ def test_outputs_of_workflows_that_are_not_known_here_are_plain(runtime: Workflo
     run = finish(runtime, 4)
 
     with WorkflowRuntime(database_url=database_url) as stranger:
-        assert stranger.output(run.id) == {"mark": {"number": 4, "kind": "draft"}}
-        assert stranger.stage_output(run.id, "check") == {"number": 4}
+        assert stranger.get_output(run.id) == {"mark": {"number": 4, "kind": "draft"}}
+        assert stranger.get_stage_output(run.id, "check") == {"number": 4}
 
 
 def test_a_run_whose_every_stage_was_skipped_has_its_input_as_output(runtime: WorkflowRuntime) -> None:

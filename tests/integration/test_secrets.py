@@ -85,7 +85,9 @@ def test_a_secret_is_in_no_row_no_log_line_no_event_and_no_message(
     assert "calling with api_key=" in rows
     assert SECRET not in rows
     assert SECRET not in caplog.text
-    assert SECRET not in repr([run.snapshot(), run.stages(), run.events(), run.logs(), repr(tester.settings)])
+    assert SECRET not in repr(
+        [run.snapshot(), run.list_stages(), run.list_events(), run.list_logs(), repr(tester.settings)]
+    )
     assert all(SECRET not in messages.body(hint) + repr(messages.headers(hint)) for hint in sent)
 
 

@@ -64,7 +64,7 @@ def test_the_outcome_of_a_waiting_stage_can_be_reported(runtime: WorkflowRuntime
 
 def test_a_token_reports_the_outcome_of_one_stage_run(runtime: WorkflowRuntime) -> None:
     good, bad = begin_approval(runtime), begin_approval(runtime)
-    token, other = runtime.stage_token(good.id, approve), runtime.stage_token(bad.id, approve)
+    token, other = runtime.callback_token(good.id, approve), runtime.callback_token(bad.id, approve)
 
     with pytest.raises(InvalidRequestError, match="not valid"):
         runtime.complete_by_token(token.replace(token[0], "f" if token[0] != "f" else "0", 1), Stamp(number=1))
@@ -74,7 +74,7 @@ def test_a_token_reports_the_outcome_of_one_stage_run(runtime: WorkflowRuntime) 
     assert good.output() == Stamp(number=5)
     assert bad.status is RunStatus.FAILED
     with pytest.raises(StageNotFoundError):
-        runtime.stage_token(good.id, "check")
+        runtime.callback_token(good.id, "check")
 
 
 def test_a_failed_run_is_rerun_by_its_handle(runtime: WorkflowRuntime) -> None:
@@ -117,8 +117,8 @@ def test_a_fork_shares_the_outputs_and_has_its_own_config(runtime: WorkflowRunti
 
     assert fork.snapshot().forked_from == run.id
     assert fork.output()[mark] == Stamp(number=4)
-    assert runtime.run_config(fork.id)["check"] == {"most": 5}
-    assert runtime.run_config(run.id)["check"] == {"most": 100}
+    assert runtime.get_config(fork.id)["check"] == {"most": 5}
+    assert runtime.get_config(run.id)["check"] == {"most": 100}
     with pytest.raises(RerunRefusedError):
         runtime.fork(runtime.create_run(pages, Page(number=1)).id, from_stage=mark)
 
@@ -192,8 +192,8 @@ def test_annotations_from_outside_are_checked(runtime: WorkflowRuntime) -> None:
     runtime.annotate(run.id, "note", {"text": "\x00"})
 
     assert runtime.annotate(run.id, SCORE, 5, actor="ada", idempotency_key="vote-1") == added
-    assert [entry.value for entry in runtime.annotations(run.id)] == [5, {"text": "\x00"}]
-    assert [entry.key for entry in runtime.annotations(run.id, prefix="review", actor="ada")] == ["review.score"]
+    assert [entry.value for entry in runtime.list_annotations(run.id)] == [5, {"text": "\x00"}]
+    assert [entry.key for entry in runtime.list_annotations(run.id, prefix="review", actor="ada")] == ["review.score"]
     with pytest.raises(IdempotencyConflictError):
         runtime.annotate(run.id, SCORE, 6, actor="ada", idempotency_key="vote-1")
     with pytest.raises(InvalidDataError):
@@ -212,7 +212,7 @@ def test_lines_from_outside_a_stage_are_stored_with_it_and_redacted(runtime: Wor
     log.warning("provider answered", api_key="sk-1", status=429)
     log.info("again")
 
-    lines = run.logs("check").items
+    lines = run.list_logs("check").items
     assert [(line.level, line.message) for line in lines] == [("warning", "provider answered"), ("info", "again")]
     assert lines[0].fields == {"api_key": "[redacted]", "status": 429}
     with pytest.raises(StageNotFoundError):

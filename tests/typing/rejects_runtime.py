@@ -16,6 +16,6 @@ runtime.create_run(analysis, Document(url="u"), prio=5)  # expect-error: no such
 runtime.create_run(analysis, Document(url="u")).wait(5)  # expect-error: a duration is a timedelta
 str(runtime.create_run(analysis, Document(url="u")).wait().names)  # expect-error: Report has no names
 wrong: RunHandle[Labels] = runtime.create_run(analysis, Document(url="u"))  # expect-error: its output is a Report
-str(runtime.stage_output("id", classify).body)  # expect-error: Labels has no body
+str(runtime.get_stage_output("id", classify).body)  # expect-error: Labels has no body
 runtime.rerun("id")  # expect-error: from_stage is missing
 WorkflowExecutor(analysis).execute(Text(body="b"))  # expect-error: the input is a Document

@@ -117,12 +117,12 @@ class DemoSession:
 
     def _result(self, name: str, run_id: str) -> DocumentResult:
         run = self.runtime.get_run(run_id).snapshot()
-        stages = self.runtime.stages(run_id)
+        stages = self.runtime.list_stages(run_id)
         is_complete = run.status is RunStatus.COMPLETED
         return DocumentResult(
             name=name,
             run=run,
-            report=self.runtime.output(run_id) if is_complete else None,
+            report=self.runtime.get_output(run_id) if is_complete else None,
             attempts=sum(stage.attempt for stage in stages),
             polls=sum(stage.polls for stage in stages),
             suspended=sum((_suspended(stage) for stage in stages), timedelta(0)),

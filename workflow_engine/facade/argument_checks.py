@@ -118,7 +118,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "actor": _check_actor,
     "after": arguments.check_string,
     "after_sequence": arguments.check_number,
-    "artifact.key": _check_artifact_key,
+    "get_artifact.key": _check_artifact_key,
     "attempt": arguments.check_number,
     "completed_after": arguments.check_instant,
     "concurrency": _check_concurrency,

@@ -27,7 +27,7 @@ TOKEN_VALIDITY: Final = timedelta(days=2)
 
 
 @checks_arguments
-class RunReporting(RunReader, ABC):
+class RunCallbacks(RunReader, ABC):
     """Reads runs, and records what others know about their stages."""
 
     @property
@@ -49,7 +49,7 @@ class RunReporting(RunReader, ABC):
         """Report that what a stage waits for failed; otherwise like ``complete_stage``."""
         return commands.fail_stage(self.engine, StageKey(run_id, id_of(stage)), error)
 
-    def stage_token(self, run_id: str, stage: AnyStage, *, valid_for: timedelta = TOKEN_VALIDITY) -> str:
+    def callback_token(self, run_id: str, stage: AnyStage, *, valid_for: timedelta = TOKEN_VALIDITY) -> str:
         """Return a signed token with which a public endpoint can report the outcome of this one stage run.
 
         Raises:
@@ -111,16 +111,16 @@ class RunReporting(RunReader, ABC):
         return log_from_outside(self.engine, run_id, id_of(stage_id))
 
     def _live_stage(self, run_id: str, stage_id: str) -> StageSnapshot:
-        begun = {stage.stage_id: stage for stage in self.stages(run_id)}
+        begun = {stage.stage_id: stage for stage in self.list_stages(run_id)}
         if stage_id not in begun:
-            raise StageNotFoundError(stage_id, self.snapshot(run_id).workflow_id, begun)
+            raise StageNotFoundError(stage_id, self.get_snapshot(run_id).workflow_id, begun)
         return begun[stage_id]
 
     def _key_of_token(self, token: str) -> StageKey:
         stage_run_id = read_token(self.engine, token)
         found = self.database.read(lambda tx: find_stage_run(tx, stage_run_id))
         if found is None:
-            raise NotFoundError("The run that the stage token is for does not exist any more")
+            raise NotFoundError("The run that the callback token is for does not exist any more")
         return StageKey(found.run_id, found.stage_id, found.id)
 
 

@@ -162,12 +162,12 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
         """Whether it is the run that is executed, or one that a stage of it created."""
         if run_id not in self._family:
             with suppress(RunNotFoundError):  # another run, which was deleted
-                if self._runs.snapshot(run_id).parent_run_id in self._family:
+                if self._runs.get_snapshot(run_id).parent_run_id in self._family:
                     self._family.add(run_id)
         return run_id in self._family
 
     def _has_ended(self, run_id: str) -> bool:
-        return self._runs.snapshot(run_id).status.is_terminal
+        return self._runs.get_snapshot(run_id).status.is_terminal
 
     def _known_run(self) -> str:
         if self.run_id is None:

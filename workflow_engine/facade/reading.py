@@ -77,7 +77,7 @@ class RunReader:
         """The workflows that are known here."""
         return self._registry
 
-    def snapshot(self, run_id: str) -> RunSnapshot:
+    def get_snapshot(self, run_id: str) -> RunSnapshot:
         """Return a run as it is now.
 
         Raises:
@@ -128,18 +128,18 @@ class RunReader:
         )
         return self.database.read(lambda tx: queries.list_runs(tx, wanted, limit=limit, cursor=cursor))
 
-    def stages(self, run_id: str, *, history: bool = False) -> list[StageSnapshot]:
+    def list_stages(self, run_id: str, *, history: bool = False) -> list[StageSnapshot]:
         """Return the stage runs that a run has so far; with ``history`` those that reruns replaced, too."""
         found = self.database.read(lambda tx: stage_queries.list_stages(tx, run_id, history=history))
         return [self._redact(stage) for stage in found] or self._nothing_of(run_id)
 
-    def stage_attempts(self, run_id: str, stage: AnyStage, *, history: bool = False) -> list[AttemptSnapshot]:
+    def list_attempts(self, run_id: str, stage: AnyStage, *, history: bool = False) -> list[AttemptSnapshot]:
         """Return the attempts and polls of a stage, the oldest first; with ``history`` also those before reruns."""
         stage_id = id_of(stage)
         found = self.database.read(lambda tx: stage_queries.list_attempts(tx, run_id, stage_id, history=history))
         return found or self._nothing_of(run_id, stage_id)
 
-    def logs(
+    def list_logs(
         self,
         run_id: str,
         stage: AnyStage | None = None,
@@ -165,14 +165,14 @@ class RunReader:
             self._nothing_of(run_id, stage_id)
         return page
 
-    def events(self, run_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[Event]:
+    def list_events(self, run_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[Event]:
         """Return the events after a sequence number, in order, at most ``limit`` of them (1000 and no more)."""
         found = self.database.read(
             lambda tx: event_queries.list_events(tx, run_id, after_sequence=after_sequence, limit=limit)
         )
         return found or self._nothing_of(run_id)
 
-    def artifacts(self, run_id: str, *, history: bool = False) -> list[ArtifactEntry]:
+    def list_artifacts(self, run_id: str, *, history: bool = False) -> list[ArtifactEntry]:
         """Return which artifacts a run has, without their values: those of its live stage runs.
 
         Those whose output a fork shares are the fork's as well. With ``history`` the others are listed, too: those of
@@ -181,7 +181,9 @@ class RunReader:
         found = self.database.read(lambda tx: artifacts.list_artifacts(tx, run_id, history=history))
         return found or self._nothing_of(run_id)
 
-    def artifact(self, run_id: str, key: str, *, stage: AnyStage | None = None, generation: int | None = None) -> Any:
+    def get_artifact(
+        self, run_id: str, key: str, *, stage: AnyStage | None = None, generation: int | None = None
+    ) -> Any:
         """Return an artifact as plain JSON.
 
         Args:
@@ -200,12 +202,12 @@ class RunReader:
             self._nothing_of(run_id, stage_id)
             owner = f'Stage "{stage_id}" of run {run_id}' if stage_id else f"Run {run_id}"
             when = "" if generation is None else f" of generation {generation}"
-            found = self.artifacts(run_id, history=generation is not None)
+            found = self.list_artifacts(run_id, history=generation is not None)
             there = among(key, (entry.key for entry in found if entry.stage_id == stage_id), kind="artifacts")
             raise ArtifactNotFoundError(f"{owner} has no artifact {key!r}{when}{there}")
         return decode_json(text)
 
-    def annotations(
+    def list_annotations(
         self,
         run_id: str,
         *,
@@ -246,15 +248,15 @@ class RunReader:
         found = self.database.read(lambda tx: list_annotations(tx, run_id, wanted))
         return found or self._nothing_of(run_id, wanted.stage_id)
 
-    def run_input(self, run_id: str) -> Any:
+    def get_input(self, run_id: str) -> Any:
         """Return what the run was created with, parsed by the workflow's schema, as plain JSON."""
         return decode_json(self._texts(run_id).input)
 
-    def run_config(self, run_id: str) -> Any:
+    def get_config(self, run_id: str) -> Any:
         """Return the resolved config of every stage by its id, as plain JSON."""
         return decode_json(self._texts(run_id).config)
 
-    def rolled_up_cost(self, run_id: str) -> RolledUpCost:
+    def get_cost(self, run_id: str) -> RolledUpCost:
         """Return what a run and all runs that it started, at any depth, have cost together.
 
         Raises:
@@ -265,7 +267,7 @@ class RunReader:
             raise RunNotFoundError(run_id)
         return found
 
-    def output(self, run_id: str) -> Any:
+    def get_output(self, run_id: str) -> Any:
         """Return the output of a COMPLETED run, parsed.
 
         Raises:
@@ -290,12 +292,12 @@ class RunReader:
         return self._parse_output(run, result.text)
 
     @overload
-    def stage_output(self, run_id: str, stage: Stage[Any, OutputT]) -> OutputT: ...
+    def get_stage_output(self, run_id: str, stage: Stage[Any, OutputT]) -> OutputT: ...
 
     @overload
-    def stage_output(self, run_id: str, stage: str) -> Any: ...
+    def get_stage_output(self, run_id: str, stage: str) -> Any: ...
 
-    def stage_output(self, run_id: str, stage: AnyStage) -> Any:
+    def get_stage_output(self, run_id: str, stage: AnyStage) -> Any:
         """Return the output of a stage of a run, parsed; the run may be live.
 
         Raises:
@@ -326,7 +328,7 @@ class RunReader:
 
     def _find_stage(self, run_id: str, stage_id: str) -> Stage[Any, Any] | None:
         """Return the definition of a stage; None where its workflow is not known here."""
-        workflow_id = self.snapshot(run_id).workflow_id
+        workflow_id = self.get_snapshot(run_id).workflow_id
         workflow = self.registry.find(workflow_id)
         return None if workflow is None else workflow.get_stage(stage_id)
 
@@ -357,7 +359,7 @@ class RunReader:
             RunNotFoundError: There is no such run.
             StageNotFoundError: Neither its workflow has the stage nor has the run had it.
         """
-        workflow = self.registry.find(self.snapshot(run_id).workflow_id)
+        workflow = self.registry.find(self.get_snapshot(run_id).workflow_id)
         if workflow is None or stage_id is None or workflow.has_stage(stage_id):
             return []
         recorded = self.database.read(lambda tx: stage_queries.list_stages(tx, run_id, history=True))

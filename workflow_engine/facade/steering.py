@@ -16,7 +16,7 @@ from workflow_engine.errors import (
     RunWaitTimeout,
 )
 from workflow_engine.facade.argument_checks import checks_arguments
-from workflow_engine.facade.callbacks import RunReporting
+from workflow_engine.facade.callbacks import RunCallbacks
 from workflow_engine.facade.reading import AnyStage, id_of
 from workflow_engine.lifecycle import TERMINAL_RUN, RunStatus
 from workflow_engine.store.reads import run_queries as queries
@@ -55,7 +55,7 @@ class BulkResult:
 
 
 @checks_arguments
-class RunControl(RunReporting):
+class RunControl(RunCallbacks):
     """Reads and steers runs."""
 
     def get_run(self, run_id: str) -> RunHandle[Any]:
@@ -64,7 +64,7 @@ class RunControl(RunReporting):
         Raises:
             RunNotFoundError: There is no such run.
         """
-        return RunHandle(self, self.snapshot(run_id).id)
+        return RunHandle(self, self.get_snapshot(run_id).id)
 
     def find_run(self, run_id: str | None = None, *, idempotency_key: str | None = None) -> RunHandle[Any] | None:
         """Return a handle of a run, or None.
@@ -93,7 +93,7 @@ class RunControl(RunReporting):
             terminate: Also kill the pool processes (prefork) that execute bodies of it, instead of only telling them.
         """
         commands.cancel_run(self.engine, run_id, reason=reason, terminate=terminate)
-        return self.snapshot(run_id)
+        return self.get_snapshot(run_id)
 
     def pause(self, run_id: str) -> None:
         """Hold a run: nothing of it begins until ``resume``; what is under way goes on. Waits and deadlines go on."""
@@ -281,7 +281,7 @@ class RunHandle(Generic[OutputT]):
 
     def snapshot(self) -> RunSnapshot:
         """Return the run as it is now."""
-        return self._control.snapshot(self.id)
+        return self._control.get_snapshot(self.id)
 
     def wait(self, timeout: timedelta | None = None, *, poll_interval: timedelta = LAST_LOOK) -> OutputT:
         """Wait until the run has ended and return its output.
@@ -313,24 +313,26 @@ class RunHandle(Generic[OutputT]):
             RunFailed, RunCancelled: It ended otherwise.
             RunStateError: It has not ended.
         """
-        output: OutputT = self._control.output(self.id)
+        output: OutputT = self._control.get_output(self.id)
         return output
 
-    def stages(self, *, history: bool = False) -> list[StageSnapshot]:
+    def list_stages(self, *, history: bool = False) -> list[StageSnapshot]:
         """Return its stage runs so far; with ``history`` those that reruns replaced, too."""
-        return self._control.stages(self.id, history=history)
+        return self._control.list_stages(self.id, history=history)
 
-    def logs(self, stage: AnyStage | None = None, *, history: bool = False, after: str | None = None) -> Page[LogEntry]:
+    def list_logs(
+        self, stage: AnyStage | None = None, *, history: bool = False, after: str | None = None
+    ) -> Page[LogEntry]:
         """Return a page of its log lines, the oldest first; with ``history`` those of stage runs before reruns, too."""
-        return self._control.logs(self.id, stage, history=history, after=after)
+        return self._control.list_logs(self.id, stage, history=history, after=after)
 
-    def events(self, *, after_sequence: int = 0) -> list[Event]:
+    def list_events(self, *, after_sequence: int = 0) -> list[Event]:
         """Return its events after a sequence number, in order."""
-        return self._control.events(self.id, after_sequence=after_sequence)
+        return self._control.list_events(self.id, after_sequence=after_sequence)
 
-    def artifacts(self, *, history: bool = False) -> list[ArtifactEntry]:
+    def list_artifacts(self, *, history: bool = False) -> list[ArtifactEntry]:
         """Return which artifacts it has; with ``history`` those that do not count any more, too."""
-        return self._control.artifacts(self.id, history=history)
+        return self._control.list_artifacts(self.id, history=history)
 
     def cancel(self, *, reason: str | None = None) -> RunSnapshot:
         """Cancel it."""

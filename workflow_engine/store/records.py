@@ -25,7 +25,7 @@ class ClaimKind(StrEnum):
     EXECUTE = "EXECUTE"
     POLL = "POLL"
     #: Nobody took it: its outcome was reported from outside.
-    PUSH = "PUSH"
+    CALLBACK = "PUSH"
 
 
 class AttemptOutcome(StrEnum):

@@ -283,7 +283,7 @@ class WorkflowTester(RunControl):
     def _next_due(self, run: RunHandle[Any]) -> datetime:
         due = [
             (stage.next_poll_at if stage.status is StageStatus.SUSPENDED else stage.available_at) or MAX_INSTANT
-            for stage in run.stages()
+            for stage in run.list_stages()
             if stage.status in {StageStatus.PENDING, StageStatus.SUSPENDED}
         ]
         if not due:

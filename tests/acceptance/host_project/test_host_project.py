@@ -127,7 +127,7 @@ class House:
         """Create a run from a process of the project's and return what it says of it at the end."""
         script = (
             "import json, datetime, house; run = house.runtime.create_run(house.outlasting, %r); "
-            "run.wait(datetime.timedelta(seconds=90)); [stage] = run.stages(); "
+            "run.wait(datetime.timedelta(seconds=90)); [stage] = run.list_stages(); "
             "print(json.dumps({'status': run.status, 'attempt': stage.attempt}))"
         )
         command, environment = self.run("-c", script % seconds, has_guest=True)

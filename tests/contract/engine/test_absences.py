@@ -99,7 +99,7 @@ def test_an_outcome_waits_for_the_database_and_its_body_runs_once(
 
     performed = tester.deliver()
 
-    [attempt] = tester.stage_attempts(run.id, "a")
+    [attempt] = tester.list_attempts(run.id, "a")
     expected = {"retrying": "failed"}.get(outcome, outcome)
     assert (performed.result, bodies, absence.refused > 0) == (outcome, [1], True)
     assert attempt.outcome is AttemptOutcome(expected.upper())
@@ -115,7 +115,7 @@ def test_an_outcome_waits_for_a_database_that_is_too_slow(start: Start, absent: 
     run = tester.create_run("chain", 1)
 
     assert tester.deliver().result == "completed"
-    assert len(tester.stage_attempts(run.id, "a")) == 1
+    assert len(tester.list_attempts(run.id, "a")) == 1
 
 
 def test_an_outcome_does_not_wait_for_ever(start: Start, absent: Any) -> None:
@@ -154,7 +154,7 @@ def test_a_body_that_reads_and_writes_what_is_stored_does_not_notice_a_short_abs
     tester.run_until_idle()
 
     assert run.output() == [7, 5, True]
-    assert len(tester.stage_attempts(run.id, "last")) == 1
+    assert len(tester.list_attempts(run.id, "last")) == 1
 
 
 @pytest.mark.parametrize("error", [DatabaseUnavailableError("away"), DatabaseTimeoutError("read_outputs")])
@@ -176,7 +176,7 @@ def test_a_body_that_fails_for_the_database_is_tried_again_whatever_its_retry_na
     tester.run_to_end(run)
 
     assert run.output() == 7
-    assert len(tester.stage_attempts(run.id, "last")) == 2
+    assert len(tester.list_attempts(run.id, "last")) == 2
 
 
 def test_a_poll_that_fails_for_the_database_is_made_again(start: Start, absent: Any) -> None:
@@ -333,8 +333,8 @@ def test_what_a_body_returns_that_was_told_to_stop_does_not_count_though_its_lea
     tester.run_to_end(run)
 
     assert (result, seen, run.output()) == ("discarded", [True, True], "whole")
-    assert [one.outcome for one in tester.stage_attempts(run.id, "a")] == [
+    assert [one.outcome for one in tester.list_attempts(run.id, "a")] == [
         AttemptOutcome.RELEASED,
         AttemptOutcome.COMPLETED,
     ]
-    assert run.logs().items[0].message == "first"  # what it had logged is kept
+    assert run.list_logs().items[0].message == "first"  # what it had logged is kept

@@ -33,7 +33,7 @@ def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
 
 
 def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def polled(name: str = "a", check: Callable[..., Any] = lambda _: Pending(), **options: Any) -> Any:
@@ -101,7 +101,7 @@ def test_a_cancel_in_any_state_is_the_end(start: Start, state: str) -> None:
 
     assert (run.status, stage_of(run).status) == (RunStatus.CANCELLED, StageStatus.CANCELLED)
     assert entered == []
-    assert [str(event.type) for event in run.events()].count("run.cancelled") == 1
+    assert [str(event.type) for event in run.list_events()].count("run.cancelled") == 1
     assert run.snapshot().completed_at is not None
     tester.assert_consistent(final=True)
 
@@ -117,7 +117,7 @@ def test_what_was_started_elsewhere_is_stopped_there(start: Start, state: str) -
     tester.run_until_idle()
 
     assert hook.states == [7]
-    assert [line.message for line in run.logs().items] == ["cancelled there"]
+    assert [line.message for line in run.list_logs().items] == ["cancelled there"]
 
 
 def test_what_was_started_elsewhere_while_the_cancel_came_is_stopped_there(start: Start) -> None:
@@ -220,7 +220,7 @@ def test_artifacts_of_a_cancelled_body_are_refused(start: Start) -> None:
 
     tester.deliver()
 
-    assert [one.key for one in run.artifacts()] == ["early.json"]
+    assert [one.key for one in run.list_artifacts()] == ["early.json"]
 
 
 @pytest.mark.parametrize("end", ["completed", "failed"])
@@ -266,7 +266,7 @@ def test_what_runs_when_a_run_is_paused_ends_and_what_follows_is_held(start: Sta
     run = tester.create_run(workflow, 1)
 
     tester.run_until_idle()
-    held = [(one.stage_id, one.status) for one in run.stages()]
+    held = [(one.stage_id, one.status) for one in run.list_stages()]
     tester.resume(run.id)
     tester.run_until_idle()
 

@@ -76,13 +76,13 @@ def test_what_a_refused_attempt_cost_is_counted_once(start: Start, way: str) -> 
 
     accepted = [finish(tester.engine, taken, Completed("1"), SPENT) for _ in range(2)]
 
-    first = tester.stage_attempts(run.id, "a", history=True)[0]
-    [stage_run] = [one for one in tester.stages(run.id, history=True) if one.id == message.stage_run_id]
+    first = tester.list_attempts(run.id, "a", history=True)[0]
+    [stage_run] = [one for one in tester.list_stages(run.id, history=True) if one.id == message.stage_run_id]
     snapshot = run.snapshot()
     assert accepted == [False, False]
     assert (first.cost, first.tokens) == (stage_run.cost, stage_run.tokens) == (QUARTER, 7)
     assert (snapshot.total_cost, snapshot.total_tokens) == (QUARTER, 7)
-    assert [line.message for line in run.logs(history=True).items] == ["spent"]
+    assert [line.message for line in run.list_logs(history=True).items] == ["spent"]
     tester.assert_consistent()
 
 
@@ -99,7 +99,7 @@ def test_a_refused_attempt_and_the_next_one_are_both_counted(start: Start) -> No
     finish(tester.engine, taken, Completed("2"), SPENT)
 
     assert run.output() == 1
-    assert [attempt.cost for attempt in tester.stage_attempts(run.id, "a")] == [QUARTER, 1]
+    assert [attempt.cost for attempt in tester.list_attempts(run.id, "a")] == [QUARTER, 1]
     assert run.snapshot().total_cost == Decimal("1.25")
 
 
@@ -126,10 +126,10 @@ def test_every_attempt_and_poll_shows_what_it_cost(start: Start) -> None:
 
     tester.run_to_end(run)
 
-    costs = [(attempt.cost, attempt.tokens) for attempt in tester.stage_attempts(run.id, "a")]
+    costs = [(attempt.cost, attempt.tokens) for attempt in tester.list_attempts(run.id, "a")]
     assert costs == [(1, 10), (2, 20), (4, 0)]
-    assert [(attempt.cost, attempt.tokens) for attempt in tester.stage_attempts(run.id, "b")] == [(0, 0)]
-    assert [(stage.cost, stage.tokens) for stage in run.stages()] == [(7, 30), (0, 0)]
+    assert [(attempt.cost, attempt.tokens) for attempt in tester.list_attempts(run.id, "b")] == [(0, 0)]
+    assert [(stage.cost, stage.tokens) for stage in run.list_stages()] == [(7, 30), (0, 0)]
 
 
 def fails_twice(ctx: StageContext[int]) -> int:
@@ -145,11 +145,11 @@ def test_a_stage_that_ended_well_shows_no_error_and_its_attempts_keep_theirs(sta
     run = tester.create_run(workflow, 1)
 
     tester.deliver()
-    while_waiting = run.stages()[0].error
+    while_waiting = run.list_stages()[0].error
     tester.run_to_end(run)
 
-    [stage] = run.stages()
-    *failed, last = tester.stage_attempts(run.id, "a")
+    [stage] = run.list_stages()
+    *failed, last = tester.list_attempts(run.id, "a")
     assert while_waiting is not None
     assert while_waiting.message == "down 1"
     assert (stage.status, stage.error) == (StageStatus.SKIPPED if skips else StageStatus.COMPLETED, None)
@@ -174,7 +174,7 @@ def test_a_failure_reported_from_outside_is_kept_by_its_attempt(start: Start) ->
 
     tester.fail_stage(run.id, "a", "the provider gave up")
 
-    last = tester.stage_attempts(run.id, "a")[-1]
+    last = tester.list_attempts(run.id, "a")[-1]
     assert last.error is not None
     assert (last.outcome, last.error.code, last.error.message) == (
         AttemptOutcome.FAILED,
@@ -214,5 +214,5 @@ def test_the_next_group_has_the_priority_that_the_run_has_by_then(start: Start) 
 
     tester.deliver()
 
-    assert [stage.priority for stage in run.stages()] == [3, 8]
+    assert [stage.priority for stage in run.list_stages()] == [3, 8]
     assert [hint.priority for hint in tester.messages.waiting] == [8]

@@ -44,7 +44,7 @@ def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
 
 
 def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def die(tester: WorkflowTester) -> None:
@@ -68,7 +68,7 @@ def test_a_lease_that_ran_out_is_given_to_others_and_counts_as_a_crash(start: St
 
     found = stage_of(run)
     assert (performed.result, run.output(), found.attempt, found.crashes) == ("discarded", 2, 2, 1)
-    outcomes = [one.outcome for one in tester.stage_attempts(run.id, "a")]
+    outcomes = [one.outcome for one in tester.list_attempts(run.id, "a")]
     assert outcomes == [AttemptOutcome.LOST, AttemptOutcome.COMPLETED]
 
 

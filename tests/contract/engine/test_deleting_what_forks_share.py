@@ -53,8 +53,8 @@ def prune(tester: WorkflowTester, run_id: str) -> None:
 
 def make_chain_of_the_first_release(tester: WorkflowTester, fork: Any, other: Any) -> None:
     """Let what a fork of a fork shares name the fork between, as release 0.1.0 did."""
-    between = other.stages()[0].id
-    statement = f"UPDATE workflow_stages SET shared_from = '{between}' WHERE id = '{fork.stages()[0].id}'"
+    between = other.list_stages()[0].id
+    statement = f"UPDATE workflow_stages SET shared_from = '{between}' WHERE id = '{fork.list_stages()[0].id}'"
     tester.database.transact(lambda tx: tx.exec_driver_sql(statement))
 
 
@@ -77,8 +77,8 @@ def test_what_forks_share_stays_until_the_last_of_them_goes(start: Start, made_b
         prune(tester, everyone[number].id)
         for one in everyone:
             if tester.find_run(one.id):
-                assert tester.artifact(one.id, "page", stage="a") == "own"
-                assert tester.artifact(one.id, "report") == "a 0"
+                assert tester.get_artifact(one.id, "page", stage="a") == "own"
+                assert tester.get_artifact(one.id, "report") == "a 0"
 
     [last] = [one for one in everyone if tester.find_run(one.id)]
     again_from = tester.fork(last.id, from_stage="b")
@@ -99,7 +99,7 @@ def test_a_fork_of_a_fork_does_not_need_the_fork_between(start: Start) -> None:
     # As release 0.1.0 deletes runs: it looks after outputs only.
     tester.database.transact(lambda tx: tx.exec_driver_sql(f"DELETE FROM workflow_runs WHERE id = '{fork.id}'"))
 
-    assert tester.artifact(again.id, "report") == "a 0"
+    assert tester.get_artifact(again.id, "report") == "a 0"
 
 
 def test_all_runs_and_their_forks_are_deleted_at_once(start: Start) -> None:

@@ -104,11 +104,11 @@ def test_all_is_well_after_a_run(tester: WorkflowTester) -> None:
 
 def test_looking_changes_nothing(tester: WorkflowTester) -> None:
     run = tester.create_run(doubling, Number(n=1))
-    before = run.snapshot(), run.stages(), list(tester.messages.waiting)
+    before = run.snapshot(), run.list_stages(), list(tester.messages.waiting)
 
     diagnose(tester)
 
-    assert (run.snapshot(), run.stages(), list(tester.messages.waiting)) == before
+    assert (run.snapshot(), run.list_stages(), list(tester.messages.waiting)) == before
 
 
 def test_a_broker_that_does_not_answer_is_seen(tester: WorkflowTester) -> None:

@@ -36,7 +36,7 @@ def test_a_body_in_whose_middle_a_signal_ends_the_process_was_lost_and_did_not_f
     reap_worker(tester.engine, tester.engine.worker_id)
     tester.run_to_end(run)
 
-    assert (run.output(), run.stages()[0].attempt, run.stages()[0].crashes) == (1, 2, 1)
+    assert (run.output(), run.list_stages()[0].attempt, run.list_stages()[0].crashes) == (1, 2, 1)
 
 
 @pytest.mark.parametrize("hook", ["check", "on_cancel"])

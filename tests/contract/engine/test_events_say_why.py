@@ -56,7 +56,7 @@ def group(*members: Any, policy: Any = "finish_running") -> Any:
 
 
 def told(run: Any, event: str) -> list[dict[str, Any]]:
-    return [dict(found.payload) for found in run.events() if found.type == event]
+    return [dict(found.payload) for found in run.list_events() if found.type == event]
 
 
 @pytest.mark.parametrize("policy", ["finish_running", "wait_all"])

@@ -85,7 +85,7 @@ def begin(start: Start, bench: Bench, flow: Any) -> tuple[WorkflowTester, RunHan
 
 
 def types_of(run: RunHandle[Any]) -> list[EventType]:
-    return [event.type for event in run.events()]
+    return [event.type for event in run.list_events()]
 
 
 def test_a_stage_that_waits_on_a_blocked_loop_is_given_to_others_and_the_attempt_does_not_count(
@@ -99,7 +99,7 @@ def test_a_stage_that_waits_on_a_blocked_loop_is_given_to_others_and_the_attempt
     tester.run_to_end(run)
 
     assert results == ["released", "completed"]
-    assert (run.output(), run.stages()[0].attempt) == (2, 1)
+    assert (run.output(), run.list_stages()[0].attempt) == (2, 1)
     assert EventType.STAGE_RELEASED in types_of(run)
 
 
@@ -115,7 +115,7 @@ def test_a_poll_that_waits_on_a_blocked_loop_is_made_again_and_does_not_count_as
     tester.sweep()
 
     results = bench.deliver_both(tester)
-    left = run.stages()[0]
+    left = run.list_stages()[0]
     tester.run_to_end(run)
 
     assert results == ["released", "completed"]

@@ -56,7 +56,7 @@ def test_each_failed_attempt_leaves_one_error_in_the_log_of_the_run(start: Start
     run = tester.create_run(workflow, 1)
     tester.run_to_end(run)
 
-    lines = [line for line in run.logs().items if line.level == "error"]
+    lines = [line for line in run.list_logs().items if line.level == "error"]
     assert [line.attempt for line in lines] == [1, 2]
     assert [line.message.splitlines()[0] for line in lines] == [
         "attempt 1 failed: ValueError: no page 1",
@@ -64,7 +64,7 @@ def test_each_failed_attempt_leaves_one_error_in_the_log_of_the_run(start: Start
     ]
     assert all('raise ValueError(f"no page {ctx.attempt}")' in line.message for line in lines)
     assert lines[0].fields == {"code": "STAGE_ERROR"}
-    assert [line.level for line in run.logs().items] == ["info", "error", "info", "error"]
+    assert [line.level for line in run.list_logs().items] == ["info", "error", "info", "error"]
 
 
 def test_the_limit_of_log_lines_does_not_drop_the_failure(start: Start) -> None:
@@ -77,7 +77,7 @@ def test_the_limit_of_log_lines_does_not_drop_the_failure(start: Start) -> None:
     run = tester.create_run(workflow, 1)
     tester.run_to_end(run)
 
-    assert [line.message.splitlines()[0] for line in run.logs().items] == [
+    assert [line.message.splitlines()[0] for line in run.list_logs().items] == [
         "0",
         "1",
         "3 more lines were dropped: an attempt keeps 2",
@@ -135,7 +135,7 @@ def test_a_poll_that_cannot_find_out_is_a_warning_and_one_that_fails_an_error(
         ("WARNING", ConnectionError),
         ("ERROR", ValueError),
     ]
-    assert [line.message.splitlines()[0] for line in run.logs().items] == ["poll 2 failed: ValueError: refused"]
+    assert [line.message.splitlines()[0] for line in run.list_logs().items] == ["poll 2 failed: ValueError: refused"]
 
 
 def test_a_result_that_comes_too_late_is_no_error(start: Start, caplog: pytest.LogCaptureFixture) -> None:
@@ -188,7 +188,7 @@ def test_no_text_of_an_exception_shows_a_secret_wherever_it_is_logged(
 
     record = failures(caplog)[0]
     shown = logging.Formatter("%(message)s").format(record)
-    recorded = repr([run.logs(), run.stages(), run.events(), run.snapshot(), done])
+    recorded = repr([run.list_logs(), run.list_stages(), run.list_events(), run.snapshot(), done])
     assert IBAN not in shown
     assert IBAN not in recorded
     assert "RefusedError" in shown

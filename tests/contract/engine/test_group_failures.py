@@ -44,7 +44,7 @@ def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
 
 
 def stage_of(run: RunHandle[Any], name: str) -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def fails(_: Any) -> int:
@@ -83,11 +83,11 @@ class Group:
 
     def run_long(self, ctx: Any) -> int:
         self.tester.deliver(self.hints["bad"])
-        self.seen_by_running = {one.stage_id: one.status.value for one in self.run.stages()}
+        self.seen_by_running = {one.stage_id: one.status.value for one in self.run.list_stages()}
         return 1
 
     def statuses(self) -> dict[str, str]:
-        return {one.stage_id: one.status.value for one in self.run.stages()}
+        return {one.stage_id: one.status.value for one in self.run.list_stages()}
 
 
 def test_finish_running_cancels_what_waits_and_lets_finish_what_runs(start: Start) -> None:
@@ -133,7 +133,7 @@ def test_whatever_the_policy_the_run_fails_once_and_nothing_follows(start: Start
     group.tester.advance(timedelta(days=2))
     group.tester.run_until_idle()
 
-    told = [str(event.type) for event in group.run.events()]
+    told = [str(event.type) for event in group.run.list_events()]
     assert told.count("run.failed") == 1
     assert "after" not in group.statuses()
     group.tester.assert_consistent(final=True)

@@ -134,7 +134,7 @@ def test_a_claim_whose_answer_was_lost_is_one_attempt(start: Start, lost_answers
     performed = tester.deliver()
 
     assert (performed.result, answers.lost, run.output()) == ("completed", 1, 1)
-    assert [one.fence for one in tester.stage_attempts(run.id, "a")] == [1]
+    assert [one.fence for one in tester.list_attempts(run.id, "a")] == [1]
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed", "retrying", "suspended", "skipped"])
@@ -164,12 +164,12 @@ def test_an_outcome_whose_answer_was_lost_is_recorded_once(start: Start, lost_an
 
     performed = tester.deliver()
 
-    first = run.stages()[0]
+    first = run.list_stages()[0]
     assert performed.result == outcome
-    assert len(tester.stage_attempts(run.id, "a")) == 1
+    assert len(tester.list_attempts(run.id, "a")) == 1
     lines = {"skipped": 0, "failed": 2, "retrying": 2}.get(outcome, 1)  # the body's, and one for a failed attempt
-    assert (int(first.cost), len(run.logs().items)) == (outcome != "skipped", lines)
-    assert len(tester.annotations(run.id)) == (outcome == "failed")
+    assert (int(first.cost), len(run.list_logs().items)) == (outcome != "skipped", lines)
+    assert len(tester.list_annotations(run.id)) == (outcome == "failed")
     tester.assert_consistent()
 
 
@@ -181,7 +181,7 @@ def test_an_advance_whose_answer_was_lost_happens_once_and_is_sent_by_the_sweep(
     run = tester.create_run(workflow, 1)
 
     tester.deliver()
-    after = [one.stage_id for one in run.stages()]
+    after = [one.stage_id for one in run.list_stages()]
     tester.advance(timedelta(seconds=25))
     tester.run_until_idle()
 
@@ -199,7 +199,7 @@ def test_a_rerun_whose_answer_was_lost_is_one_generation(start: Start, lost_answ
     tester.rerun(run.id, from_stage="b")
 
     assert run.snapshot().generation == 1
-    assert [one.generation for one in run.stages(history=True)] == [0, 0, 1]
+    assert [one.generation for one in run.list_stages(history=True)] == [0, 0, 1]
 
 
 def break_before_commit(tester: WorkflowTester, patch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
@@ -234,7 +234,7 @@ def test_a_rerun_that_did_not_happen_is_not_taken_for_the_one_that_somebody_else
     with pytest.raises(RunStateError, match="in generation 1"):
         tester.rerun(run.id, from_stage="a")
 
-    assert [event.payload["from_stages"] for event in run.events() if str(event.type) == "run.rerun"] == [["b"]]
+    assert [event.payload["from_stages"] for event in run.list_events() if str(event.type) == "run.rerun"] == [["b"]]
 
 
 def test_a_rerun_whose_answer_was_lost_is_accepted_also_when_it_has_ended_meanwhile(
@@ -270,7 +270,7 @@ def test_a_line_from_outside_whose_answer_was_lost_is_written_once(start: Start,
     log.info("same")
     log.info("same")
 
-    assert [(entry.line, entry.message) for entry in run.logs().items] == [(1, "same"), (2, "same")]
+    assert [(entry.line, entry.message) for entry in run.list_logs().items] == [(1, "same"), (2, "same")]
 
 
 def test_a_deletion_of_runs_whose_answer_was_lost_counts_them_and_goes_on(
@@ -343,7 +343,7 @@ def test_other_commands_whose_answer_was_lost_happen_once(start: Start, lost_ans
 
     getattr(tester, command)(run.id)
 
-    told = [str(event.type) for event in run.events()]
+    told = [str(event.type) for event in run.list_events()]
     assert told.count("run.cancelled") + told.count("run.paused") == 1
 
 
@@ -362,7 +362,7 @@ def test_a_result_for_a_run_that_was_deleted_meanwhile_is_discarded(start: Start
     assert tester.list_runs().items == ()
 
 
-@pytest.mark.parametrize("how", ["reap", "cancel", "rerun", "push"])
+@pytest.mark.parametrize("how", ["reap", "cancel", "rerun", "callback"])
 def test_a_late_result_is_discarded(start: Start, how: str) -> None:
     taken: list[int] = []
 
@@ -381,7 +381,7 @@ def test_a_late_result_is_discarded(start: Start, how: str) -> None:
         "reap": lambda: reap_worker(tester.engine, tester.engine.worker_id),
         "cancel": lambda: tester.cancel(run.id),
         "rerun": rerun,
-        "push": lambda: tester.complete_stage(run.id, "a", "pushed"),
+        "callback": lambda: tester.complete_stage(run.id, "a", "told"),
     }
     workflow = chain(step("a", body))
     tester = start(workflow)
@@ -390,6 +390,6 @@ def test_a_late_result_is_discarded(start: Start, how: str) -> None:
     performed = tester.deliver()
     tester.run_until_idle()
 
-    expected = {"reap": "fence 3", "rerun": "fence 1", "push": "pushed"}
+    expected = {"reap": "fence 3", "rerun": "fence 1", "callback": "told"}
     assert performed.result == "discarded"
     assert (run.status is RunStatus.CANCELLED) if how == "cancel" else (run.output() == expected[how])

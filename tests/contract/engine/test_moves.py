@@ -140,7 +140,7 @@ def put_stage_run(database: Database, status: StageStatus, run_status: RunStatus
     """Insert a run with one stage run, as PENDING ones are inserted, and force it into ``status``."""
     with WorkflowTester(chain(step("a")), database_url=str(database.url.render_as_string(hide_password=False))) as one:
         run = one.create_run("chain", 1)
-        [stage] = run.stages()
+        [stage] = run.list_stages()
     forced: dict[str, Any] = {"fence": 3, **BEFORE[status]}
     ended = {"completed_at": 9_000_000_000_000, "output_group": 1, "error_code": "X"}
 
@@ -160,7 +160,7 @@ def test_a_claim_repeated_under_its_nonce_is_the_claim_that_was_made(start: Star
     workflow = chain(step("a"))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
-    request = request_for(run.stages()[0].id, "nonce-1")
+    request = request_for(run.list_stages()[0].id, "nonce-1")
 
     first = claim(tester.database, request)
     again = claim(tester.database, request)
@@ -168,7 +168,7 @@ def test_a_claim_repeated_under_its_nonce_is_the_claim_that_was_made(start: Star
     assert first is not None
     assert first == again
     assert (first.fence, first.attempt) == (1, 1)
-    assert len(tester.stage_attempts(run.id, "a")) == 1
+    assert len(tester.list_attempts(run.id, "a")) == 1
 
 
 def test_a_poll_claim_repeated_under_its_nonce_is_the_claim_that_was_made(start: Start) -> None:
@@ -180,7 +180,7 @@ def test_a_poll_claim_repeated_under_its_nonce_is_the_claim_that_was_made(start:
     run = tester.create_run(workflow, 1)
     tester.deliver()
     tester.advance(timedelta(minutes=1))
-    request = request_for(run.stages()[0].id, "nonce-1")
+    request = request_for(run.list_stages()[0].id, "nonce-1")
 
     first = claim(tester.database, request)
     again = claim(tester.database, request)
@@ -194,7 +194,7 @@ def test_a_second_claimant_gets_nothing(start: Start) -> None:
     workflow = chain(step("a"))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
-    stage_run_id = run.stages()[0].id
+    stage_run_id = run.list_stages()[0].id
 
     first = claim(tester.database, request_for(stage_run_id, "nonce-1"))
     second = claim(tester.database, request_for(stage_run_id, "nonce-2"))

@@ -61,7 +61,7 @@ OTHER_APP = chain(step("x"), name="other")
 
 
 def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def be_taken_by(tester: WorkflowTester, worker: Engine, duration: timedelta, step: timedelta) -> int:

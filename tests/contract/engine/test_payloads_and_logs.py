@@ -32,7 +32,7 @@ def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
 
 
 def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def noting(seen: list[Any], item: Any, result: Any) -> Any:
@@ -206,7 +206,7 @@ def test_a_stage_that_changes_what_it_was_given_changes_nothing_that_is_kept(sta
 
     tester.run_to_end(run)
 
-    assert (tester.stage_output(run.id, "b"), run.output()) == ([2, 1], [1])
+    assert (tester.get_stage_output(run.id, "b"), run.output()) == ([2, 1], [1])
 
 
 def test_an_output_may_be_the_input_itself(start: Start) -> None:
@@ -231,7 +231,7 @@ def test_a_flood_of_log_lines_is_cut_and_counted(start: Start) -> None:
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
 
-    lines = run.logs().items
+    lines = run.list_logs().items
     assert [line.fields.get("number") for line in lines] == [*range(450), None]
     assert lines[-1].message == "4550 more lines were dropped: an attempt keeps 450"
 
@@ -252,7 +252,7 @@ def test_any_text_and_any_field_can_be_logged(start: Start) -> None:
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
 
-    first, second = run.logs().items
+    first, second = run.list_logs().items
     assert (run.status, first.message) == (RunStatus.COMPLETED, "\\x00\\ud800")
     assert len(second.message) <= 65_536
     assert second.fields == {"token": "[redacted]", "nested": {"api_key": "[redacted]", "count": 3}}
@@ -270,7 +270,7 @@ def test_a_flood_of_progress_is_thinned(start: Start) -> None:
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
 
-    told = [event for event in run.events() if event.type is EventType.STAGE_PROGRESS]
+    told = [event for event in run.list_events() if event.type is EventType.STAGE_PROGRESS]
     assert 20 <= len(told) < 100
 
 

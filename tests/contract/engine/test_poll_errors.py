@@ -38,7 +38,7 @@ def polled(name: str = "waits", check: Callable[..., Any] = lambda _: Pending(),
 
 
 def stage_of(run: RunHandle[Any], name: str = "waits") -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def suspended(start: Start, *stages: Any, **settings: Any) -> tuple[WorkflowTester, RunHandle[Any]]:

@@ -57,7 +57,7 @@ def everything(tester: WorkflowTester, caplog: pytest.LogCaptureFixture) -> str:
 
 
 def stage_of(run: Any) -> Any:
-    return run.stages()[0]
+    return run.list_stages()[0]
 
 
 def reported(tester: WorkflowTester, run: Any) -> tuple[Any, ...]:
@@ -66,8 +66,8 @@ def reported(tester: WorkflowTester, run: Any) -> tuple[Any, ...]:
     return (
         stage.cost,
         stage.tokens,
-        [line.message for line in run.logs().items],
-        [(note.key, note.value) for note in tester.annotations(run.id)],
+        [line.message for line in run.list_logs().items],
+        [(note.key, note.value) for note in tester.list_annotations(run.id)],
     )
 
 
@@ -89,7 +89,7 @@ def test_what_one_form_cannot_record_the_other_does(start: Start, monkeypatch: p
 
     assert (performed.result, run.output()) == ("completed", 1)
     assert reported(tester, run)[:2] == (Decimal("0.25"), 7)
-    assert [attempt.outcome for attempt in tester.stage_attempts(run.id, "a")] == ["COMPLETED"]
+    assert [attempt.outcome for attempt in tester.list_attempts(run.id, "a")] == ["COMPLETED"]
 
 
 def test_what_no_form_can_record_fails_the_stage_and_keeps_what_it_reported(

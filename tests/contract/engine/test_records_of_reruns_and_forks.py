@@ -69,11 +69,11 @@ def test_a_rerun_does_not_find_what_the_superseded_stage_run_saved(start: Start)
     rerun(tester, run, from_stage="a")
 
     assert (first, run.output()) == ("saved 0", "saved 1")
-    assert shown(run.artifacts()) == [("a", "page", "a", 1, True)]
-    assert shown(run.artifacts(history=True)) == [("a", "page", "a", 0, False), ("a", "page", "a", 1, True)]
-    assert [tester.artifact(run.id, "page", stage="a", generation=one) for one in (0, 1, None)] == [0, 1, 1]
+    assert shown(run.list_artifacts()) == [("a", "page", "a", 1, True)]
+    assert shown(run.list_artifacts(history=True)) == [("a", "page", "a", 0, False), ("a", "page", "a", 1, True)]
+    assert [tester.get_artifact(run.id, "page", stage="a", generation=one) for one in (0, 1, None)] == [0, 1, 1]
     with pytest.raises(ArtifactNotFoundError, match="of generation 2"):
-        tester.artifact(run.id, "page", stage="a", generation=2)
+        tester.get_artifact(run.id, "page", stage="a", generation=2)
 
 
 def test_a_later_attempt_finds_what_an_earlier_one_of_the_same_stage_run_saved(start: Start) -> None:
@@ -90,7 +90,7 @@ def test_a_later_attempt_finds_what_an_earlier_one_of_the_same_stage_run_saved(s
     tester.run_to_end(run)
 
     assert run.output() == ["found 1", True, False, []]
-    assert shown(run.artifacts(history=True)) == []
+    assert shown(run.list_artifacts(history=True)) == []
 
 
 def test_what_was_replaced_in_a_rerun_is_replaced_in_that_stage_run_only(start: Start) -> None:
@@ -104,8 +104,8 @@ def test_what_was_replaced_in_a_rerun_is_replaced_in_that_stage_run_only(start: 
     rerun(tester, run, from_stage="a")
 
     assert run.output() == ["k", "k"]
-    assert [tester.artifact(run.id, "k", stage="a", generation=one) for one in (0, 1)] == ["0 own 1", "1 own 1"]
-    assert [tester.artifact(run.id, "k", generation=one) for one in (0, 1)] == ["0 shared 1", "1 shared 1"]
+    assert [tester.get_artifact(run.id, "k", stage="a", generation=one) for one in (0, 1)] == ["0 own 1", "1 own 1"]
+    assert [tester.get_artifact(run.id, "k", generation=one) for one in (0, 1)] == ["0 shared 1", "1 shared 1"]
 
 
 def test_siblings_that_a_rerun_keeps_keep_what_is_recorded_of_them(start: Start) -> None:
@@ -118,12 +118,12 @@ def test_siblings_that_a_rerun_keeps_keep_what_is_recorded_of_them(start: Start)
 
     rerun(tester, run, from_stage="a", only=True)
 
-    assert shown(run.artifacts()) == [("a", "page", "a", 1, True), ("b", "page", "b", 0, True)]
-    assert sorted(entry.message for entry in run.logs().items) == ["a 1", "b 0"]
-    assert sorted((entry.stage_id, entry.value) for entry in tester.annotations(run.id)) == [("a", 1), ("b", 0)]
-    assert sorted(entry.message for entry in run.logs(history=True).items) == ["a 0", "a 1", "b 0"]
-    assert len(tester.annotations(run.id, history=True)) == 3
-    assert [entry.value for entry in tester.annotations(run.id, stage="a", generation=0)] == [0]
+    assert shown(run.list_artifacts()) == [("a", "page", "a", 1, True), ("b", "page", "b", 0, True)]
+    assert sorted(entry.message for entry in run.list_logs().items) == ["a 1", "b 0"]
+    assert sorted((entry.stage_id, entry.value) for entry in tester.list_annotations(run.id)) == [("a", 1), ("b", 0)]
+    assert sorted(entry.message for entry in run.list_logs(history=True).items) == ["a 0", "a 1", "b 0"]
+    assert len(tester.list_annotations(run.id, history=True)) == 3
+    assert [entry.value for entry in tester.list_annotations(run.id, stage="a", generation=0)] == [0]
 
 
 def test_of_a_shared_key_the_value_counts_that_a_live_stage_run_saved_last(start: Start) -> None:
@@ -142,9 +142,9 @@ def test_of_a_shared_key_the_value_counts_that_a_live_stage_run_saved_last(start
     rerun(tester, run, from_stage="b")
 
     assert first == "b 0"
-    assert tester.artifact(run.id, "report") == "a 0"
-    assert shown(run.artifacts()) == [(None, "report", "a", 0, True)]
-    assert shown(run.artifacts(history=True)) == [
+    assert tester.get_artifact(run.id, "report") == "a 0"
+    assert shown(run.list_artifacts()) == [(None, "report", "a", 0, True)]
+    assert shown(run.list_artifacts(history=True)) == [
         (None, "report", "a", 0, True), (None, "report", "b", 0, False),
     ]  # fmt: skip
 
@@ -162,10 +162,10 @@ def test_a_failed_rerun_does_not_show_the_old_report(start: Start) -> None:
 
     rerun(tester, run, from_stage="a")
 
-    assert run.artifacts() == []
+    assert run.list_artifacts() == []
     with pytest.raises(ArtifactNotFoundError):
-        tester.artifact(run.id, "report")
-    assert tester.artifact(run.id, "report", generation=0) == "a 0"
+        tester.get_artifact(run.id, "report")
+    assert tester.get_artifact(run.id, "report", generation=0) == "a 0"
 
 
 def test_a_shared_value_that_a_later_stage_deleted_is_back_when_that_stage_is_superseded(start: Start) -> None:
@@ -177,7 +177,7 @@ def test_a_shared_value_that_a_later_stage_deleted_is_back_when_that_stage_is_su
         return [*deleted, shared.exists("report"), shared.list()]
 
     tester, run = begin(start, step("a", share), step("b", remove))
-    first, before = run.output(), run.artifacts()
+    first, before = run.output(), run.list_artifacts()
 
     rerun(tester, run, from_stage="b")
 
@@ -196,7 +196,7 @@ def test_a_shared_value_can_be_saved_again_after_it_was_deleted(start: Start) ->
     _, run = begin(start, step("a", share), step("b", replace))
 
     assert run.output() == ["new", ["report"]]
-    assert shown(run.artifacts()) == [(None, "report", "b", 0, True)]
+    assert shown(run.list_artifacts()) == [(None, "report", "b", 0, True)]
 
 
 def test_own_and_shared_values_of_one_key_are_kept_apart_in_every_generation(start: Start) -> None:
@@ -224,13 +224,13 @@ def recorded(ctx: Any) -> int:
 
 def what_is_there(tester: WorkflowTester, run: Any) -> tuple[Any, ...]:
     return (
-        tester.artifact(run.id, "page", stage="a"),
-        tester.artifact(run.id, "report"),
-        [entry.key for entry in run.artifacts()],
-        [entry.message for entry in run.logs("a").items],
-        [entry.value for entry in tester.annotations(run.id)],
-        [entry.attempt for entry in tester.stage_attempts(run.id, "a")],
-        run.stages()[0].metrics,
+        tester.get_artifact(run.id, "page", stage="a"),
+        tester.get_artifact(run.id, "report"),
+        [entry.key for entry in run.list_artifacts()],
+        [entry.message for entry in run.list_logs("a").items],
+        [entry.value for entry in tester.list_annotations(run.id)],
+        [entry.attempt for entry in tester.list_attempts(run.id, "a")],
+        run.list_stages()[0].metrics,
     )
 
 
@@ -247,7 +247,7 @@ def test_a_fork_has_what_is_recorded_of_the_stage_runs_that_it_shares(start: Sta
     assert (fork.output(), again.output()) == ("shared", "shared")
     assert what_is_there(tester, fork) == what_is_there(tester, again) == ALL_OF_IT
     assert (int(fork.snapshot().total_cost), int(run.snapshot().total_cost)) == (0, 2)
-    assert shown(fork.artifacts()) == [(None, "report", "a", 0, True), ("a", "page", "a", 0, True)]
+    assert shown(fork.list_artifacts()) == [(None, "report", "a", 0, True), ("a", "page", "a", 0, True)]
 
 
 def test_a_fork_keeps_what_it_shares_when_the_run_is_rerun(start: Start) -> None:
@@ -260,7 +260,7 @@ def test_a_fork_keeps_what_it_shares_when_the_run_is_rerun(start: Start) -> None
     rerun(tester, run, from_stage="a")
 
     assert what_is_there(tester, fork) == ALL_OF_IT
-    assert run.artifacts() == []
+    assert run.list_artifacts() == []
 
 
 def test_what_a_fork_writes_is_its_own(start: Start) -> None:
@@ -275,7 +275,7 @@ def test_what_a_fork_writes_is_its_own(start: Start) -> None:
     tester.run_until_idle()
 
     assert run.output() == fork.output() == ["a 0", "saved 0"]
-    assert shown(run.artifacts(history=True)) == shown(fork.artifacts(history=True))
+    assert shown(run.list_artifacts(history=True)) == shown(fork.list_artifacts(history=True))
 
 
 def test_a_fork_that_is_rerun_from_the_start_shares_nothing_any_more(start: Start) -> None:
@@ -286,7 +286,7 @@ def test_a_fork_that_is_rerun_from_the_start_shares_nothing_any_more(start: Star
     rerun(tester, fork, from_stage="a")
 
     assert fork.output() == "saved 1"
-    assert shown(fork.artifacts(history=True)) == [("a", "page", "a", 0, False), ("a", "page", "a", 1, True)]
+    assert shown(fork.list_artifacts(history=True)) == [("a", "page", "a", 0, False), ("a", "page", "a", 1, True)]
 
 
 def test_a_fork_that_deletes_what_it_shares_leaves_the_other_run_alone(start: Start) -> None:
@@ -299,7 +299,7 @@ def test_a_fork_that_deletes_what_it_shares_leaves_the_other_run_alone(start: St
     tester.run_until_idle()
 
     assert [one.output() for one in (run, *forks)] == [True, True, True]
-    assert [len(one.artifacts()) for one in (run, *forks)] == [1, 0, 1]
+    assert [len(one.list_artifacts()) for one in (run, *forks)] == [1, 0, 1]
 
 
 def test_what_0_1_0_overwrote_belongs_to_the_stage_run_that_wrote_last(start: Start) -> None:
@@ -322,7 +322,7 @@ def test_what_0_1_0_overwrote_belongs_to_the_stage_run_that_wrote_last(start: St
     rerun(tester, run, from_stage="a")
 
     assert run.output() == "found 7"
-    assert shown(run.artifacts()) == [("a", "page", "a", 1, True)]
+    assert shown(run.list_artifacts()) == [("a", "page", "a", 1, True)]
 
 
 def test_a_deletion_whose_answer_was_lost_tells_that_it_was_there(
@@ -355,15 +355,15 @@ def test_annotations_from_outside_belong_to_the_run_and_stay(start: Start) -> No
 
     rerun(tester, run, from_stage="a")
 
-    assert [entry.value for entry in tester.annotations(run.id)] == ["kept"]
+    assert [entry.value for entry in tester.list_annotations(run.id)] == ["kept"]
 
 
 def test_attempts_of_earlier_generations_are_history(start: Start) -> None:
     tester, run = begin(start, step("a", lambda _: 1))
-    first = tester.stage_attempts(run.id, "a")
+    first = tester.list_attempts(run.id, "a")
 
     rerun(tester, run, from_stage="a")
 
-    live, history = tester.stage_attempts(run.id, "a"), tester.stage_attempts(run.id, "a", history=True)
+    live, history = tester.list_attempts(run.id, "a"), tester.list_attempts(run.id, "a", history=True)
     assert len(live) == 1
     assert history == first + live

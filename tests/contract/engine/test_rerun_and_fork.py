@@ -94,7 +94,7 @@ def test_a_rerun_executes_from_its_group_on(start: Start, from_stage: str, calls
 
     assert sorted(body.take()) == calls
     assert (run.output(), run.snapshot().generation) == (9, 1)
-    rerun = next(event for event in run.events() if str(event.type) == "run.rerun")
+    rerun = next(event for event in run.list_events() if str(event.type) == "run.rerun")
     expected = {"a": ["a"], "e": ["e"], "c": ["c"] if only else ["b", "c", "d"]}[from_stage]
     assert (rerun.generation, rerun.payload["from_stages"]) == (1, expected)
 
@@ -111,7 +111,7 @@ def test_reruns_may_follow_each_other(start: Start) -> None:
         tester.run_until_idle()
 
     assert (run.output(), run.snapshot().generation) == (9, 3)
-    assert len([one for one in run.stages(history=True) if one.is_live]) == 5
+    assert len([one for one in run.list_stages(history=True) if one.is_live]) == 5
 
 
 def test_a_failed_run_is_rerun_from_where_it_failed(start: Start) -> None:
@@ -149,7 +149,7 @@ def test_a_suspended_stage_is_rerun_after_a_cancel(start: Start) -> None:
     tester.run_to_end(run)
 
     assert run.output() == 7
-    assert [(one.generation, one.status.value) for one in run.stages(history=True)] == [
+    assert [(one.generation, one.status.value) for one in run.list_stages(history=True)] == [
         (0, "CANCELLED"), (1, "COMPLETED"), (1, "COMPLETED"),
     ]  # fmt: skip
 
@@ -159,12 +159,12 @@ def test_a_live_run_is_not_rerun(start: Start) -> None:
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
-    before = (run.snapshot(), run.stages(), run.events())
+    before = (run.snapshot(), run.list_stages(), run.list_events())
 
     with pytest.raises(RunStateError, match="only an ended run is rerun"):
         tester.rerun(run.id, from_stage="a")
 
-    assert (run.snapshot(), run.stages(), run.events()) == before
+    assert (run.snapshot(), run.list_stages(), run.list_events()) == before
 
 
 def test_old_generations_are_never_mixed_into_the_context(start: Start) -> None:
@@ -202,7 +202,7 @@ def test_a_changed_definition_counts_from_the_group_on(start: Start) -> None:
     tester.run_until_idle()
 
     assert run.output() == 11
-    assert [(one.stage_id, one.execution_group) for one in run.stages()] == [("a", 1), ("b2", 2), ("new", 3)]
+    assert [(one.stage_id, one.execution_group) for one in run.list_stages()] == [("a", 1), ("b2", 2), ("new", 3)]
 
 
 def test_a_changed_definition_needs_its_earlier_groups(start: Start) -> None:
@@ -210,13 +210,13 @@ def test_a_changed_definition_needs_its_earlier_groups(start: Start) -> None:
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
-    before = (run.snapshot(), run.stages(history=True))
+    before = (run.snapshot(), run.list_stages(history=True))
     redefined(tester, step("a"), step("new"), step("b"))
 
     with pytest.raises(RerunRefusedError, match=r"execution group 3 \(missing: new\)"):
         tester.rerun(run.id, from_stage="b")
 
-    assert (run.snapshot(), run.stages(history=True)) == before
+    assert (run.snapshot(), run.list_stages(history=True)) == before
 
 
 def test_stages_that_changed_their_group_are_missing_there(start: Start) -> None:
@@ -232,7 +232,7 @@ def test_stages_that_changed_their_group_are_missing_there(start: Start) -> None
     tester.run_until_idle()
 
     assert run.output() == 1
-    assert [(one.stage_id, one.execution_group) for one in run.stages()] == [("a", 1), ("b", 2), ("c", 3)]
+    assert [(one.stage_id, one.execution_group) for one in run.list_stages()] == [("a", 1), ("b", 2), ("c", 3)]
 
 
 def test_a_sibling_that_moved_to_a_later_group_is_executed_there(start: Start) -> None:
@@ -246,7 +246,7 @@ def test_a_sibling_that_moved_to_a_later_group_is_executed_there(start: Start) -
     tester.run_until_idle()
 
     assert run.output() == 2
-    assert [(one.stage_id, one.generation) for one in run.stages()] == [("a", 1), ("c", 0), ("b", 1), ("d", 1)]
+    assert [(one.stage_id, one.generation) for one in run.list_stages()] == [("a", 1), ("c", 0), ("b", 1), ("d", 1)]
 
 
 def test_a_rerun_gets_the_deadline_of_its_workflow_anew(start: Start) -> None:
@@ -272,7 +272,7 @@ def test_a_fork_shares_the_past_and_has_a_future_of_its_own(start: Start) -> Non
     tester = start(workflow)
     run = tester.create_run(workflow, 1, metadata={"customer": "x"}, idempotency_key="k")
     tester.run_until_idle()
-    before = (run.snapshot(), run.stages(), run.events())
+    before = (run.snapshot(), run.list_stages(), run.list_events())
     body.take()
 
     fork = tester.fork(run.id, from_stage="e", priority=9)
@@ -281,8 +281,8 @@ def test_a_fork_shares_the_past_and_has_a_future_of_its_own(start: Start) -> Non
     snapshot = fork.snapshot()
     assert body.take() == ["e"]
     assert (snapshot.forked_from, snapshot.priority, snapshot.metadata) == (run.id, 9, {"customer": "x"})
-    assert (fork.output(), tester.stage_output(fork.id, "c")) == (9, 3)
-    assert (run.snapshot(), run.stages(), run.events()) == before
+    assert (fork.output(), tester.get_stage_output(fork.id, "c")) == (9, 3)
+    assert (run.snapshot(), run.list_stages(), run.list_events()) == before
 
 
 def test_a_fork_of_a_live_run_and_of_a_fork(start: Start) -> None:
@@ -299,7 +299,7 @@ def test_a_fork_of_a_live_run_and_of_a_fork(start: Start) -> None:
     tester.run_until_idle()
 
     assert [one.status.value for one in (run, fork, again)] == ["SUSPENDED", "COMPLETED", "COMPLETED"]
-    assert tester.stage_output(again.id, "a") == 2
+    assert tester.get_stage_output(again.id, "a") == 2
 
 
 def test_forks_that_are_refused_write_nothing(start: Start) -> None:
@@ -330,4 +330,4 @@ def test_a_fork_leaves_out_what_the_definition_has_elsewhere_now(start: Start) -
     tester.run_until_idle()
 
     assert fork.output() == 1
-    assert [(one.stage_id, one.execution_group) for one in fork.stages()] == [("a", 1), ("c", 2), ("b", 3)]
+    assert [(one.stage_id, one.execution_group) for one in fork.list_stages()] == [("a", 1), ("c", 2), ("b", 3)]

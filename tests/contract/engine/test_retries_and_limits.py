@@ -47,7 +47,7 @@ def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
 
 
 def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def fails_with(error: BaseException) -> Callable[[Any], Any]:
@@ -58,7 +58,7 @@ def fails_with(error: BaseException) -> Callable[[Any], Any]:
 
 
 def delays_of(run: RunHandle[Any]) -> list[int]:
-    return [event.payload["delay_ms"] for event in run.events() if event.type is EventType.STAGE_RETRYING]
+    return [event.payload["delay_ms"] for event in run.list_events() if event.type is EventType.STAGE_RETRYING]
 
 
 def test_waits_grow_by_the_factor_up_to_the_longest_and_are_drawn_by_the_injected_random(start: Start) -> None:

@@ -76,7 +76,7 @@ def test_8_01_group_one_gets_the_runs_input_and_each_later_group_the_output_befo
     run = tester.create_run(workflow, 7)
     tester.run_until_idle()
 
-    assert [tester.stage_output(run.id, name) for name in "abc"] == [71, 711, 7111]
+    assert [tester.get_stage_output(run.id, name) for name in "abc"] == [71, 711, 7111]
     assert run.output() == 7111
 
 
@@ -140,7 +140,7 @@ def test_8_02_a_falsy_output_is_an_output(start: Start, absent: Any) -> None:
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
 
-    assert tester.stage_output(run.id, "a") == absent
+    assert tester.get_stage_output(run.id, "a") == absent
     assert repr(run.output()) == repr([absent, absent])
 
 
@@ -163,7 +163,7 @@ def test_8_02_a_missing_predecessor_output_fails_the_stage_at_once_without_enter
     tester.run_until_idle()
 
     failed: Any
-    [failed] = [one for one in run.stages() if one.stage_id == "b"]
+    [failed] = [one for one in run.list_stages() if one.stage_id == "b"]
     assert (failed.error.code, failed.attempt, entered) == ("OUTPUT_MISSING", 1, [])
 
 
@@ -178,7 +178,7 @@ def test_8_03_what_is_stored_and_forwarded_is_the_parsed_value(start: Start) -> 
     run = tester.create_run(workflow, {"value": "12"})
     tester.run_until_idle()
 
-    assert tester.run_input(run.id) == {"value": 12}
+    assert tester.get_input(run.id) == {"value": 12}
     assert run.output() == ["Amount", 12]
 
 
@@ -194,7 +194,7 @@ def test_8_03_config_is_merged_deeply_over_defaults_and_stored_resolved(start: S
     run = tester.create_run(workflow, 10, config={"multiply": {"nested": {"depth": "7"}}})
     tester.run_until_idle()
 
-    assert tester.run_config(run.id) == {"multiply": {"factor": 2, "nested": {"depth": 7, "unit": "cm"}}}
+    assert tester.get_config(run.id) == {"multiply": {"factor": 2, "nested": {"depth": 7, "unit": "cm"}}}
     assert run.output() == [20, 7]
 
 
@@ -254,7 +254,7 @@ def test_8_03_an_output_that_violates_its_schema_fails_at_once_with_the_path(sta
     tester.run_until_idle()
 
     failed: Any
-    [failed] = run.stages()
+    [failed] = run.list_stages()
     assert (failed.status, failed.attempt, failed.error.code) == (StageStatus.FAILED, 1, "INVALID_DATA")
     assert "value: " in failed.error.message
 
@@ -269,14 +269,14 @@ def test_8_05_retries_belong_to_the_stage_and_wait_in_the_database(start: Start)
 
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
-    waiting = run.stages()[0]
+    waiting = run.list_stages()[0]
     tester.advance(timedelta(seconds=10))
     tester.run_until_idle()
     tester.advance(timedelta(seconds=20))
     tester.run_until_idle()
 
     assert (waiting.status, waiting.attempt) == (StageStatus.PENDING, 1)
-    assert (run.status, run.stages()[0].attempt) == (RunStatus.FAILED, 3)
+    assert (run.status, run.list_stages()[0].attempt) == (RunStatus.FAILED, 3)
 
 
 def test_8_10_a_rerun_keeps_the_run_and_reuses_earlier_outputs(start: Start) -> None:
@@ -291,7 +291,7 @@ def test_8_10_a_rerun_keeps_the_run_and_reuses_earlier_outputs(start: Start) -> 
 
     assert (again.id, run.snapshot().generation, run.output()) == (run.id, 1, 3)
     assert calls == ["a", "b", "c", "b", "c"]
-    history = run.stages(history=True)
+    history = run.list_stages(history=True)
     assert [(one.stage_id, one.generation, one.is_live) for one in history] == [
         ("a", 0, True), ("b", 0, False), ("b", 1, True), ("c", 0, False), ("c", 1, True),
     ]  # fmt: skip
@@ -345,7 +345,7 @@ def test_8_11_a_rejected_create_leaves_the_key_free(start: Start) -> None:
         tester.create_run(workflow, "three", idempotency_key="doc-1")
     run = tester.create_run(workflow, 3, idempotency_key="doc-1")
 
-    assert [event.sequence for event in run.events()] == [1]
+    assert [event.sequence for event in run.list_events()] == [1]
 
 
 def test_8_12_the_argument_wins_over_the_workflow_and_that_over_the_default(start: Start) -> None:

@@ -60,7 +60,7 @@ def fails(_: Any) -> int:
 
 
 def stage_of(run: RunHandle[Any], name: str) -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def test_8_04_siblings_that_run_keep_their_outputs_and_the_run_fails_with_the_first_error(start: Start) -> None:
@@ -76,9 +76,9 @@ def test_8_04_siblings_that_run_keep_their_outputs_and_the_run_fails_with_the_fi
 
     tester.run_until_idle()
 
-    assert tester.stage_output(run.id, "slow") == "kept"
+    assert tester.get_stage_output(run.id, "slow") == "kept"
     assert (run.status, run.snapshot().failed_stage_id) == (RunStatus.FAILED, "bad")
-    assert [one.stage_id for one in run.stages()] == ["slow", "bad"]
+    assert [one.stage_id for one in run.list_stages()] == ["slow", "bad"]
 
 
 def test_8_04_a_member_that_waits_for_its_retry_keeps_the_next_group_unborn(start: Start) -> None:
@@ -92,7 +92,7 @@ def test_8_04_a_member_that_waits_for_its_retry_keeps_the_next_group_unborn(star
     run = tester.create_run(workflow, 1)
 
     tester.run_until_idle()
-    while_waiting = ([one.stage_id for one in run.stages()], run.status)
+    while_waiting = ([one.stage_id for one in run.list_stages()], run.status)
     tester.run_to_end(run)
 
     assert while_waiting == (["good", "flaky"], RunStatus.RUNNING)
@@ -109,7 +109,7 @@ def test_8_06_a_deadline_ends_the_run_and_everything_in_it(start: Start) -> None
     tester.sweep()
 
     assert (run.status, run.snapshot().error_code) == (RunStatus.FAILED, "DEADLINE")
-    assert {one.status for one in run.stages()} == {StageStatus.CANCELLED}
+    assert {one.status for one in run.list_stages()} == {StageStatus.CANCELLED}
 
 
 def test_8_06_a_run_that_passes_its_deadline_while_it_drains_keeps_the_first_error(start: Start) -> None:
@@ -150,7 +150,7 @@ def test_8_07_the_wait_is_the_answers_else_the_suspensions_else_the_stages_else_
     run = tester.create_run(workflow, 1)
     for _ in range(4):
         tester.deliver()
-    first = {one.stage_id: wait_of(one) for one in run.stages()}
+    first = {one.stage_id: wait_of(one) for one in run.list_stages()}
     tester.advance(timedelta(seconds=20))
     tester.sweep()
     answer = next(hint for hint in tester.messages.waiting if hint.stage_id == "answer")
@@ -193,7 +193,7 @@ def test_8_08_what_waits_for_a_cause_is_not_stuck_however_long_it_takes(start: S
         tester.sweep()
 
     assert tester.messages.waiting == []
-    assert [one.status for one in run.stages()] == [StageStatus.SUSPENDED, StageStatus.PENDING]
+    assert [one.status for one in run.list_stages()] == [StageStatus.SUSPENDED, StageStatus.PENDING]
 
 
 def test_8_09_cancel_is_authoritative_and_a_late_result_is_discarded(start: Start) -> None:
@@ -211,9 +211,9 @@ def test_8_09_cancel_is_authoritative_and_a_late_result_is_discarded(start: Star
     tester.run_until_idle()
 
     assert performed.result == "discarded"
-    assert (run.status, {one.status for one in run.stages()}) == (RunStatus.CANCELLED, {StageStatus.CANCELLED})
-    assert [line.message for line in run.logs().items] == ["before", "after"]
-    assert [e.payload for e in run.events() if e.type is EventType.RUN_CANCELLED] == [{"reason": "wrong document"}]
+    assert (run.status, {one.status for one in run.list_stages()}) == (RunStatus.CANCELLED, {StageStatus.CANCELLED})
+    assert [line.message for line in run.list_logs().items] == ["before", "after"]
+    assert [e.payload for e in run.list_events() if e.type is EventType.RUN_CANCELLED] == [{"reason": "wrong document"}]
 
 
 def test_8_12_more_important_runs_go_first_and_equal_ones_in_order(start: Start) -> None:
@@ -287,7 +287,7 @@ def test_8_14_storage_is_scoped_to_run_and_stage_and_a_shared_scope_is_explicit(
     tester.run_until_idle()
 
     assert [run.output() for run in runs] == [[[], ["a.json"], 1], [[], ["a.json"], 2]]
-    assert tester.artifact(runs[0].id, "note.json", stage="a") == [runs[0].id, "a"]
+    assert tester.get_artifact(runs[0].id, "note.json", stage="a") == [runs[0].id, "a"]
 
 
 def test_8_14_logs_are_kept_in_order_also_when_the_stage_raises(start: Start) -> None:
@@ -302,7 +302,7 @@ def test_8_14_logs_are_kept_in_order_also_when_the_stage_raises(start: Start) ->
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
 
-    *lines, failure = run.logs().items
+    *lines, failure = run.list_logs().items
     assert [line.fields["number"] for line in lines] == list(range(450))
     assert failure.message.startswith("attempt 1 failed: ValueError")
 
@@ -330,10 +330,10 @@ def test_8_16_events_are_numbered_and_a_subscriber_goes_on_where_it_was(start: S
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
     tester.deliver()
-    seen = run.events()
+    seen = run.list_events()
 
     tester.run_until_idle()
-    rest = run.events(after_sequence=seen[-1].sequence)
+    rest = run.list_events(after_sequence=seen[-1].sequence)
 
     assert [event.sequence for event in seen + rest] == list(range(1, 8))
     assert [str(event.type) for event in seen + rest] == [
@@ -354,7 +354,7 @@ def test_8_17_an_error_is_kept_on_the_stage_run_and_pointed_to_by_the_run(start:
     assert 'raise ValueError("never works")' in error.traceback
     assert (snapshot.failed_stage_id, snapshot.error_message) == ("a", "never works")
     assert snapshot.completed_at is not None
-    assert [event.type for event in run.events() if event.type in TERMINAL_RUN_EVENTS] == [EventType.RUN_FAILED]
+    assert [event.type for event in run.list_events() if event.type in TERMINAL_RUN_EVENTS] == [EventType.RUN_FAILED]
 
 
 def test_8_18_secrets_do_not_reach_logs_events_errors_or_messages(start: Start) -> None:
@@ -370,7 +370,7 @@ def test_8_18_secrets_do_not_reach_logs_events_errors_or_messages(start: Start) 
     shown = repr(tester.messages.waiting)
     tester.run_until_idle()
 
-    told = (run.logs().items, run.events(), run.snapshot().error_message, stage_of(run, "a").error.message)
+    told = (run.list_logs().items, run.list_events(), run.snapshot().error_message, stage_of(run, "a").error.message)
     assert "hunter2" not in shown + repr(told)
     assert repr(told).count("[redacted]") >= 5
 

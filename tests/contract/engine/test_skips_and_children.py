@@ -41,7 +41,7 @@ def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
 
 
 def stage_of(run: RunHandle[Any], name: str) -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def skipped(name: str, **options: Any) -> Any:
@@ -269,5 +269,5 @@ def test_a_cancel_that_was_interrupted_before_the_children_goes_on_in_the_sweep(
 
     report = tester.sweep()
 
-    assert (before, tester.snapshot(child.id).status) == (RunStatus.SUSPENDED, RunStatus.CANCELLED)
+    assert (before, tester.get_snapshot(child.id).status) == (RunStatus.SUSPENDED, RunStatus.CANCELLED)
     assert report.repaired["orphans_cancelled"] == 1

@@ -48,7 +48,7 @@ def polled(name: str = "waits", check: Callable[..., Any] = lambda _: Pending(),
 
 
 def stage_of(run: RunHandle[Any], name: str = "waits") -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def suspended(start: Start, *stages: Any, **settings: Any) -> tuple[WorkflowTester, RunHandle[Any]]:
@@ -85,7 +85,7 @@ def test_several_members_of_a_group_wait_side_by_side_and_the_last_one_lets_the_
         ready.add(name)
         tester.advance(timedelta(seconds=31))
         tester.run_until_idle()
-        seen.append([one.status.value[:4] for one in run.stages()])
+        seen.append([one.status.value[:4] for one in run.list_stages()])
 
     assert shown is RunStatus.SUSPENDED
     assert seen == [["SUSP", "COMP", "SUSP"], ["SUSP", "COMP", "COMP"], ["COMP", "COMP", "COMP", "COMP"]]
@@ -133,8 +133,8 @@ def test_a_poll_may_replace_the_state_and_tell_its_progress(start: Start) -> Non
     tester.run_to_end(run)
 
     assert run.output() == 9
-    assert [(line.fields["state"], line.fields["polls"]) for line in run.logs().items] == [(7, 0), (8, 1), (9, 2)]
-    progress = [event.payload["message"] for event in run.events() if event.type is EventType.STAGE_PROGRESS]
+    assert [(line.fields["state"], line.fields["polls"]) for line in run.list_logs().items] == [(7, 0), (8, 1), (9, 2)]
+    progress = [event.payload["message"] for event in run.list_events() if event.type is EventType.STAGE_PROGRESS]
     assert progress == ["half", "half"]
 
 

@@ -32,13 +32,13 @@ ASKED: dict[str, Callable[[WorkflowTester, Any], object]] = {
     "fork": lambda tester, run: tester.fork(run.id, from_stage="raed"),
     "complete_stage": lambda tester, run: tester.complete_stage(run.id, "raed", 1),
     "fail_stage": lambda tester, run: tester.fail_stage(run.id, "raed", "no"),
-    "stage_output": lambda tester, run: tester.stage_output(run.id, "raed"),
-    "stage_token": lambda tester, run: tester.stage_token(run.id, "raed"),
+    "get_stage_output": lambda tester, run: tester.get_stage_output(run.id, "raed"),
+    "callback_token": lambda tester, run: tester.callback_token(run.id, "raed"),
     "create_log_context": lambda tester, run: tester.create_log_context(run.id, "raed"),
-    "stage_attempts": lambda tester, run: tester.stage_attempts(run.id, "raed"),
-    "logs": lambda tester, run: tester.logs(run.id, "raed"),
-    "annotations": lambda tester, run: tester.annotations(run.id, stage="raed"),
-    "artifact": lambda tester, run: tester.artifact(run.id, "page", stage="raed"),
+    "list_attempts": lambda tester, run: tester.list_attempts(run.id, "raed"),
+    "list_logs": lambda tester, run: tester.list_logs(run.id, "raed"),
+    "list_annotations": lambda tester, run: tester.list_annotations(run.id, stage="raed"),
+    "get_artifact": lambda tester, run: tester.get_artifact(run.id, "page", stage="raed"),
 }
 
 
@@ -72,16 +72,16 @@ def test_an_unknown_artifact_is_answered_with_those_of_the_same_owner(run_of: tu
     tester, run = run_of
 
     with pytest.raises(ArtifactNotFoundError, match=r'no artifact \'paeg\' \(did you mean "page"\? artifacts: page\)'):
-        tester.artifact(run.id, "paeg", stage="read")
+        tester.get_artifact(run.id, "paeg", stage="read")
     with pytest.raises(ArtifactNotFoundError, match=r"no artifact 'page' \(artifacts: none\)"):
-        tester.artifact(run.id, "page")
+        tester.get_artifact(run.id, "page")
 
 
 def test_a_stage_that_has_nothing_yet_is_not_unknown(run_of: tuple[WorkflowTester, Any]) -> None:
     tester, run = run_of
 
-    assert tester.logs(run.id, "keep").items == ()
-    assert tester.annotations(run.id, stage="keep") == []
+    assert tester.list_logs(run.id, "keep").items == ()
+    assert tester.list_annotations(run.id, stage="keep") == []
 
 
 @pytest.mark.parametrize(

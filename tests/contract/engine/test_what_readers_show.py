@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Start = Callable[..., WorkflowTester]
 
 #: Readers that return values instead of snapshots.
-METHODS = {"run_input", "run_config", "output", "stage_output", "artifact", "list_runs"}
+METHODS = {"get_input", "get_config", "get_output", "get_stage_output", "get_artifact", "list_runs"}
 
 #: For each table what shows its columns: a field of the same name, another field, a method, or why nothing does.
 SHOWN: dict[str, tuple[type[Any], dict[str, str]]] = {
@@ -33,8 +33,8 @@ SHOWN: dict[str, tuple[type[Any], dict[str, str]]] = {
             "remaining": "none: a counter of the barrier; the stages tell",
             "failed": "none: a counter of the barrier; the stages tell",
             "plan": "none: stages() tells the order, as far as the run has come",
-            "input": "run_input()",
-            "config": "run_config()",
+            "input": "get_input()",
+            "config": "get_config()",
             "request_fingerprint": "none: tells requests under one key apart",
             "failed_stage_run_id": "failed_stage_id",
             "event_sequence": "none: the sequence of the last event",
@@ -60,7 +60,7 @@ SHOWN: dict[str, tuple[type[Any], dict[str, str]]] = {
             "poll_crashes": "suspension",
             "final_poll_at": "suspension",
             "wake_sequence": "none: tells a body that suspends that it was woken meanwhile",
-            "output_id": "stage_output()",
+            "output_id": "get_stage_output()",
             "cost_nanos": "cost",
             "error_code": "error",
             "error_type": "error",
@@ -70,7 +70,7 @@ SHOWN: dict[str, tuple[type[Any], dict[str, str]]] = {
     ),
     "workflow_outputs": (
         snapshots.StageSnapshot,
-        {"payload": "stage_output()", "created_at": "completed_at"},
+        {"payload": "get_stage_output()", "created_at": "completed_at"},
     ),
     "workflow_attempts": (
         snapshots.AttemptSnapshot,
@@ -90,7 +90,7 @@ SHOWN: dict[str, tuple[type[Any], dict[str, str]]] = {
         snapshots.ArtifactEntry,
         {
             "scope": "stage_id",
-            "payload": "artifact()",
+            "payload": "get_artifact()",
             "stage_run_id": "written_by",
             "fence": "none: of the attempt that wrote it",
         },
@@ -137,10 +137,10 @@ def test_what_a_suspended_stage_waits_for_is_shown_without_its_secrets(start: St
     workflow = WorkflowBuilder("waits", input=int).pipe(one).build()
     tester = start(workflow, redact_keys=("iban", "api_key"))
     run = tester.create_run(workflow, 1)
-    before = run.stages()[0].suspension
+    before = run.list_stages()[0].suspension
     tester.run_until_idle()
 
-    shown: Any = run.stages()[0].suspension
+    shown: Any = run.list_stages()[0].suspension
 
     assert before is None
     assert (shown.on, shown.poll_interval) == ("poll", timedelta(minutes=3))
@@ -166,7 +166,7 @@ def test_the_runs_that_a_stage_waits_for_and_the_stage_run_that_started_a_run_ar
     run = tester.create_run(parent, 1)
     tester.deliver()
 
-    waiting = run.stages()[0]
+    waiting = run.list_stages()[0]
     started: Any = tester.find_run(idempotency_key="child")
     assert waiting.suspension is not None
     assert (waiting.suspension.on, waiting.suspension.state) == ("runs", [started.id])

@@ -169,7 +169,7 @@ class ProtocolMachine(Steps, RuleBasedStateMachine):
         elif what == "hold":
             self.pause_or_resume_workflow(sorted(WORKFLOWS)[pick % len(WORKFLOWS)])
         else:
-            self.push(pick, well=what == "complete", accident=accident)
+            self.callback(pick, well=what == "complete", accident=accident)
 
     @precondition(lambda self: self.model.paused_workflows or any(run.is_paused for run in self.model.runs.values()))
     @rule(pick=PICK, accident=ACCIDENTS)

@@ -100,7 +100,7 @@ class Model:
         else:
             stage.wakes += 1
 
-    def push(self, run_id: str, stage_id: str, *, well: bool) -> bool:
+    def callback(self, run_id: str, stage_id: str, *, well: bool) -> bool:
         run = self.runs[run_id]
         stage = next((stage for stage in run.live() if stage.stage_id == stage_id), None)
         if not run.is_live or (stage is not None and not stage.is_active):

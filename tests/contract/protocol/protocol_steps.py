@@ -108,13 +108,13 @@ class Steps(Records):
         self._command(lambda: commands.with_stage_run(self.world.engine, stage_run_id, commands.wake), accident)
         self.model.wake(self.stage_runs[stage_run_id][1])
 
-    def push(self, pick: int, *, well: bool, accident: str | None) -> None:
+    def callback(self, pick: int, *, well: bool, accident: str | None) -> None:
         run, stage = self.stage_runs[self._stage_run_id(pick)]
         run_id = next(id_ for id_, known in self.model.runs.items() if known is run)
         value = fault_free(run.workflow_id, {"number": run.number}).inputs[stage.stage_id]
         key = commands.StageKey(run_id, stage.stage_id)
         answers: list[bool] = []
-        refused = self._refuses(lambda: answers.append(self.model.push(run_id, stage.stage_id, well=well)))
+        refused = self._refuses(lambda: answers.append(self.model.callback(run_id, stage.stage_id, well=well)))
         engine, output = self.world.engine, output_of(stage.stage_id, value)
         told = self._command(
             lambda: commands.complete_stage(engine, key, output) if well else commands.fail_stage(engine, key, "no"),

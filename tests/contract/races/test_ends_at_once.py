@@ -66,10 +66,10 @@ def poll_ends(outcome: Any) -> Prepare:
     return prepare
 
 
-def pushed(push: Callable[..., bool], value: Any) -> Prepare:
+def told(tell: Callable[..., bool], value: Any) -> Prepare:
     def prepare(course: Any, run_id: str, stage_run_id: str, stage_id: str) -> Call:
         finish(course.engine, take(course, stage_run_id), SUSPENDED, FAST)
-        return partial(push, course.engine, StageKey(run_id, stage_id), value)
+        return partial(tell, course.engine, StageKey(run_id, stage_id), value)
 
     return prepare
 
@@ -98,8 +98,8 @@ ENDS: dict[str, Prepare] = {
     "completes by poll": poll_ends(Completed('"done"')),
     "fails by poll": poll_ends(Failed(FAILURE)),
     "is not ready": poll_ends(NotReady(None, None)),
-    "is completed from outside": pushed(complete_stage, "done"),
-    "is failed from outside": pushed(fail_stage, "no"),
+    "is completed from outside": told(complete_stage, "done"),
+    "is failed from outside": told(fail_stage, "no"),
     "is cancelled": cancelled,
     "is reaped": reaped,
     "is claimed": claimed,

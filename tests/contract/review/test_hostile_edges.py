@@ -56,7 +56,7 @@ def test_a_skip_if_that_hangs_is_within_the_time_limit_of_its_stage(start: Start
     tester.deliver()
 
     forever.set()
-    assert (run.status, run.stages()[0].error.code) == (RunStatus.FAILED, "TIMEOUT")
+    assert (run.status, run.list_stages()[0].error.code) == (RunStatus.FAILED, "TIMEOUT")
 
 
 def test_a_worker_that_has_not_the_stage_leaves_its_clean_up_to_another(start: Start) -> None:

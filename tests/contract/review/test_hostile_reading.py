@@ -53,7 +53,7 @@ def polled(on_cancel: Callable[[Any], None], **options: Any) -> Any:
 
 
 def stage_of(run: RunHandle[Any], name: str) -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def cancelled_while_suspended(tester: WorkflowTester, workflow: Any) -> RunHandle[Any]:

@@ -23,9 +23,9 @@ LOOK: dict[str, Callable[[WorkflowTester, RunHandle[Any], str], Any]] = {
     "a workflow": lambda tester, _, text: tester.list_runs(workflow=text).items,
     "a key of metadata": lambda tester, _, text: tester.list_runs(metadata={text: 1}).items,
     "a cursor": lambda tester, _, text: tester.list_runs(cursor=text).items,
-    "an actor": lambda tester, run, text: tester.annotations(run.id, actor=text),
-    "logs of a stage": lambda _, run, text: run.logs(stage=text).items,
-    "logs after a line": lambda _, run, text: run.logs(after=f"9999999999999_{text}_1_1").items,
+    "an actor": lambda tester, run, text: tester.list_annotations(run.id, actor=text),
+    "logs of a stage": lambda _, run, text: run.list_logs(stage=text).items,
+    "logs after a line": lambda _, run, text: run.list_logs(after=f"9999999999999_{text}_1_1").items,
     "a workflow to resume": lambda tester, _, text: tester.resume_workflow(text) or (),
 }
 

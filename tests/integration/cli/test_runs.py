@@ -180,7 +180,7 @@ def test_logs_are_those_of_the_present_generation_unless_history_is_asked_for(co
 
 def test_artifacts_are_listed_and_written(command: Command, worker: WorkflowRuntime, run_id: str) -> None:
     nothing = command("runs", "artifacts", run_id)
-    stage_run = worker.stages(run_id)[0].id
+    stage_run = worker.list_stages(run_id)[0].id
     row = f"('{run_id}', 'split', 'page', '[1]', '{stage_run}', 1, 1, 1), ('{run_id}', '', 'all', '2', '{stage_run}', 1, 1, 1)"
     worker.database.transact(lambda tx: tx.exec_driver_sql(f"INSERT INTO workflow_artifacts VALUES {row}"))
 

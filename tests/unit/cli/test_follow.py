@@ -27,14 +27,14 @@ class GrowingRun:
         status = RunStatus.COMPLETED if self.written == 3 else RunStatus.RUNNING
         return SimpleNamespace(snapshot=lambda: SimpleNamespace(status=status))
 
-    def logs(self, run_id: str, stage: str | None, *, history: bool, after: str | None) -> Page[LogEntry]:
+    def list_logs(self, run_id: str, stage: str | None, *, history: bool, after: str | None) -> Page[LogEntry]:
         assert not history
         begin = int(after or 0)
         end = min(begin + self.page_size, self.written)
         lines = [LogEntry(run_id, "1", "a", 1, 1, n, "info", f"line {n}", {}, NOW) for n in range(begin, end)]
         return Page(tuple(lines), str(end) if end < self.written else None)
 
-    def events(self, run_id: str, *, after_sequence: int) -> list[Event]:
+    def list_events(self, run_id: str, *, after_sequence: int) -> list[Event]:
         return [Event(run_id, n, 0, EventType.STAGE_PROGRESS, "a") for n in range(after_sequence + 1, self.written + 1)]
 
 

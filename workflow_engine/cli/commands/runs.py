@@ -119,7 +119,7 @@ def list_(
 def show(connection: Connection, run_id: str, *, history: bool, as_json: bool) -> None:
     """Show a run with its stages and errors."""
     runtime = connection.runtime()
-    run, stages = _show(runtime, runtime.get_run(run_id).snapshot()), runtime.stages(run_id, history=history)
+    run, stages = _show(runtime, runtime.get_run(run_id).snapshot()), runtime.list_stages(run_id, history=history)
     if as_json:
         print_json({**run_screens.as_dict(run), "stages": [run_screens.as_dict(stage) for stage in stages]})
         return
@@ -136,7 +136,7 @@ def output_(connection: Connection, run_id: str, stage: str | None, *, reveal: b
     """Write the output of a run as JSON."""
     runtime = connection.runtime()
     reader = _plain_reader(runtime)
-    value = reader.stage_output(run_id, stage) if stage else reader.output(run_id)
+    value = reader.get_stage_output(run_id, stage) if stage else reader.get_output(run_id)
     print_json(value if reveal else _redactor(runtime).data(value))
 
 
@@ -205,9 +205,9 @@ def artifacts(
     """List the artifacts of a run, or write the one under KEY as JSON."""
     runtime = connection.runtime()
     if key is not None:
-        print_json(runtime.artifact(run_id, key, stage=stage, generation=generation))
+        print_json(runtime.get_artifact(run_id, key, stage=stage, generation=generation))
         return
-    entries = runtime.artifacts(run_id, history=history)
+    entries = runtime.list_artifacts(run_id, history=history)
     if as_json:
         print_json([run_screens.as_dict(entry) for entry in entries])
     elif entries:
@@ -317,4 +317,4 @@ def _wait(runtime: WorkflowRuntime, run_id: str, *, timeout: timedelta | None) -
     except RunWaitTimeout as error:
         CommandError(str(error)).show()
         click.get_current_context().exit(EXIT_TIMED_OUT)
-    print_json(_redactor(runtime).data(_plain_reader(runtime).output(run_id)))
+    print_json(_redactor(runtime).data(_plain_reader(runtime).get_output(run_id)))

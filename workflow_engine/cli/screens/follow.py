@@ -21,7 +21,7 @@ def follow_events(
     """Yield the events of a run after a sequence number; with ``follow``, also later ones until the run has ended."""
     while True:
         has_ended = _has_ended(runtime, run_id)
-        events = runtime.events(run_id, after_sequence=after_sequence)
+        events = runtime.list_events(run_id, after_sequence=after_sequence)
         for event in events:
             yield event
             after_sequence = event.sequence
@@ -42,7 +42,7 @@ def follow_logs(
     seen: set[tuple[str, int, int]] = set()
     while True:
         has_ended = _has_ended(runtime, run_id)
-        page = runtime.logs(run_id, stage, history=history, after=after)
+        page = runtime.list_logs(run_id, stage, history=history, after=after)
         for entry in page.items:
             key = (entry.stage_run_id, entry.fence, entry.line)
             if key not in seen:

@@ -1,4 +1,4 @@
-"""The push path: somebody outside knows how a suspended stage ended before its next poll would find out."""
+"""Callbacks: code outside of a stage tells how it ended, before its next poll would find out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workflow_engine.errors import ErrorCode, RunStateError, StageNotFoundError
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.payloads.secrets import redacting
-from workflow_engine.store.moves.attempts import was_pushed
+from workflow_engine.store.moves.attempts import has_callback
 from workflow_engine.store.reads.runs import read_workflow_id
 from workflow_engine.store.records import AttemptOutcome, StageFailure
 
@@ -83,7 +83,7 @@ def _report(
     def report(run: LockedRun) -> bool:
         row = _find(run, key)
         if row is not None and (row.status.is_terminal or not row.is_live):
-            return was_pushed(run.tx, row.id, nonce)  # by this call, if the answer to its commit was lost
+            return has_callback(run.tx, row.id, nonce)  # by this call, if the answer to its commit was lost
         if not run.is_live:
             return False
         if row is None or row.status is StageStatus.PENDING:
@@ -91,7 +91,7 @@ def _report(
                 f'Stage "{key.stage_id}" of run {run.id} has not started; there is nothing to report yet'
             )
         run.close_attempt(row.id, row.fence, AttemptOutcome.CANCELLED)
-        run.record_push(row, outcome, actor=_ACTOR, nonce=nonce, failure=failure)
+        run.record_callback(row, outcome, actor=_ACTOR, nonce=nonce, failure=failure)
         act(run, row)
         return True
 

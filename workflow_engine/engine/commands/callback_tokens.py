@@ -42,13 +42,13 @@ def read_token(engine: Engine, token: str) -> str:
     stage_run_id, _, expiry = body.rpartition(".")
     is_genuine = hmac.compare_digest(signature.encode("utf-8", "surrogatepass"), _sign(engine, body).encode())
     if not is_genuine or not expiry.isdecimal() or int(expiry) < engine.clock.now().timestamp():
-        raise InvalidRequestError("The stage token is not valid, or not any more")
+        raise InvalidRequestError("The callback token is not valid, or not any more")
     return stage_run_id
 
 
 def _sign(engine: Engine, body: str) -> str:
     key = engine.settings.signing_key
     if key is None:
-        raise ConfigurationError("Stage tokens need a signing key: set WORKFLOW_ENGINE_SIGNING_KEY")
+        raise ConfigurationError("Callback tokens need a signing key: set WORKFLOW_ENGINE_SIGNING_KEY")
     digest = hmac.new(key.get_secret_value().encode(), body.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

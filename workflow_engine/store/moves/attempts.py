@@ -37,7 +37,7 @@ def first_release(tx: Connection, stage_run_id: str, error_type: str, since: int
     return found
 
 
-def was_pushed(tx: Connection, stage_run_id: str, nonce: str) -> bool:
+def has_callback(tx: Connection, stage_run_id: str, nonce: str) -> bool:
     """Whether the outcome of the stage run is the one that was reported from outside under ``nonce``."""
     query = select(attempts.c.fence).where(attempts.c.stage_run_id == stage_run_id, attempts.c.lease_id == nonce)
     return tx.scalar(query) is not None

@@ -256,7 +256,7 @@ class LockedRun:
             .values(outcome=outcome.value, ended_at=self.now, **error)
         )
 
-    def record_push(
+    def record_callback(
         self,
         stage: StageRow,
         outcome: AttemptOutcome,
@@ -270,7 +270,7 @@ class LockedRun:
             attempts.insert().values(
                 stage_run_id=stage.id,
                 fence=stage.fence + 1,
-                kind=ClaimKind.PUSH.value,
+                kind=ClaimKind.CALLBACK.value,
                 attempt=stage.attempt,
                 lease_id=nonce,
                 worker_id=actor,

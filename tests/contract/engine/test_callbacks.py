@@ -1,4 +1,4 @@
-"""Outcomes that somebody outside reports, in every state, and the tokens to report with."""
+"""Callbacks: outcomes that code outside of a stage tells, in every state of the stage, and the tokens for that."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def polled(name: str = "waits", check: Callable[..., Any] = lambda _: Pending(),
 
 
 def stage_of(run: RunHandle[Any], name: str = "waits") -> Any:
-    return next(one for one in run.stages() if one.stage_id == name)
+    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def begun(start: Start, *stages: Any, **settings: Any) -> tuple[WorkflowTester, RunHandle[Any]]:
@@ -61,7 +61,7 @@ def test_an_outcome_from_outside_completes_a_suspended_stage_and_the_run_goes_on
     tester.run_until_idle()
 
     assert (accepted, run.output()) == (True, 5)
-    kinds = [(one.kind.value, str(one.outcome)) for one in tester.stage_attempts(run.id, "waits")]
+    kinds = [(one.kind.value, str(one.outcome)) for one in tester.list_attempts(run.id, "waits")]
     assert kinds == [("EXECUTE", "SUSPENDED"), ("PUSH", "COMPLETED")]
 
 
@@ -85,7 +85,7 @@ def test_what_has_not_started_has_nothing_to_report(start: Start, report: str) -
         with pytest.raises(RunStateError, match="has not started"):
             act(run.id, name)
 
-    assert [event.sequence for event in run.events()] == [1]
+    assert [event.sequence for event in run.list_events()] == [1]
 
 
 @pytest.mark.parametrize("report", ["complete", "fail"])
@@ -109,12 +109,12 @@ def test_what_has_an_outcome_keeps_it(start: Start, report: str, end: str) -> No
         run.cancel()
     elif not skips:
         report_with(tester, "complete" if end == "completed" else "fail")(run.id, "waits")
-    before = run.stages()
+    before = run.list_stages()
 
     accepted = report_with(tester, report)(run.id, "waits")
 
     assert accepted is False
-    assert run.stages() == before
+    assert run.list_stages() == before
 
 
 def test_a_stage_that_an_ended_run_never_reached_is_no_error(start: Start) -> None:
@@ -166,13 +166,13 @@ def test_an_output_that_does_not_fit_is_refused_and_the_stage_goes_on_waiting(st
 def test_a_token_stands_for_one_stage_run(start: Start) -> None:
     tester, run = begun(start, polled(), signing_key="k")
     tester.deliver()
-    token = tester.stage_token(run.id, "waits")
+    token = tester.callback_token(run.id, "waits")
     run.cancel()
     run.rerun(from_stage="waits")
     tester.deliver(tester.messages.waiting[-1])
 
     of_the_old_generation = tester.complete_by_token(token, 5)
-    accepted = tester.complete_by_token(tester.stage_token(run.id, "waits"), 6)
+    accepted = tester.complete_by_token(tester.callback_token(run.id, "waits"), 6)
 
     assert (of_the_old_generation, accepted, run.output()) == (False, True, 6)
 
@@ -183,7 +183,7 @@ def test_a_token_stands_for_one_stage_run(start: Start) -> None:
 def test_a_token_that_is_forged_malformed_or_expired_is_refused(start: Start, spoil: str) -> None:
     tester, run = begun(start, polled(), signing_key="k")
     tester.deliver()
-    token = tester.stage_token(run.id, "waits", valid_for=timedelta(hours=1))
+    token = tester.callback_token(run.id, "waits", valid_for=timedelta(hours=1))
     body, expiry, signature = token.split(".")
     spoilt = {"swap": f"{body[::-1]}.{expiry}.{signature}", "extend": f"{body}.{int(expiry) + 1}.{signature}"}
     if spoil == "expire":
