@@ -26,9 +26,9 @@ from workflow_engine.engine.transitions.finish import finish
 from workflow_engine.settings import Settings
 from workflow_engine.store.connection.database import Database
 from workflow_engine.store.moves.claims import claim
-from workflow_engine.store.moves.locked_run import now
 from workflow_engine.store.records import ClaimRequest, Report
 from workflow_engine.store.schema import revisions as schema
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import runs, stages
 from workflow_engine.store.upkeep.invariants import find_violations
 

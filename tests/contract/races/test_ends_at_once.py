@@ -24,8 +24,9 @@ from workflow_engine.engine.transitions.finish import finish
 from workflow_engine.errors import ErrorCode
 from workflow_engine.store.moves import postgres as moves_postgres
 from workflow_engine.store.moves.claims import claim
-from workflow_engine.store.moves.locked_run import LockedRun, now
+from workflow_engine.store.moves.locked_run import LockedRun
 from workflow_engine.store.records import ClaimRequest, NewAnnotation, Report, StageFailure
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import runs
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select, tuple_, update
 
-from workflow_engine.store.moves.locked_run import now
 from workflow_engine.store.records import Lease
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import attempts, stages
 
 if TYPE_CHECKING:

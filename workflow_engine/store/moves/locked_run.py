@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.errors import StoreError
@@ -31,6 +31,7 @@ from workflow_engine.store.records import (
     StageFailure,
     StageRow,
 )
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import attempts, events, runs, stages
 
 if TYPE_CHECKING:
@@ -59,11 +60,6 @@ RECOVERY_PRIORITY = 10
 #: Polls are sent no lower than runs are by default. Work of a low priority may wait for as long as there is any other;
 #: what it has started elsewhere and waits for is done, paid, and has a time limit.
 LOWEST_POLL_PRIORITY = 5
-
-
-def now() -> sa.ColumnElement[int]:
-    """Return the expression for the database's present time, in milliseconds."""
-    return func.workflow_now(type_=sa.BigInteger)
 
 
 class LockedRun:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.lifecycle import LIVE_RUN
-from workflow_engine.store.moves.locked_run import now
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import controls, runs
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import IdempotencyConflictError, RunNotFoundError
 from workflow_engine.payloads.text import decode_json
-from workflow_engine.store.moves.locked_run import now
 from workflow_engine.store.reads.lineage import lineage
 from workflow_engine.store.reads.snapshots import AnnotationEntry
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import metadata, runs, stages
 
 if TYPE_CHECKING:

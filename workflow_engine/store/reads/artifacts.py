@@ -15,9 +15,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.clock import ms_to_instant
 from workflow_engine.errors import LeaseLost
-from workflow_engine.store.moves.locked_run import now
 from workflow_engine.store.reads.lineage import lineage
 from workflow_engine.store.reads.snapshots import ArtifactEntry
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import artifacts, runs, stages
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.payloads.text import decode_json
-from workflow_engine.store.moves.locked_run import now
 from workflow_engine.store.reads.lineage import lineage
 from workflow_engine.store.reads.snapshots import LogEntry, Page
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import logs, stages
 
 if TYPE_CHECKING:

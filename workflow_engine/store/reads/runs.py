@@ -9,7 +9,7 @@ from sqlalchemy import insert, select
 
 from workflow_engine.errors import RunNotFoundError
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.store.moves.locked_run import now
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import run_metadata, runs
 
 if TYPE_CHECKING:

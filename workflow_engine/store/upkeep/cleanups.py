@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import case, or_, select, update
 
 from workflow_engine.store.moves.claims import read_claim
-from workflow_engine.store.moves.locked_run import now
 from workflow_engine.store.records import Hint
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import stages
 from workflow_engine.store.upkeep.due import spacing
 

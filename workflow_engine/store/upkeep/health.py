@@ -9,8 +9,8 @@ from sqlalchemy import func, select, text
 
 from workflow_engine.errors import ErrorCode
 from workflow_engine.lifecycle import ACTIVE_STAGE, LIVE_RUN
-from workflow_engine.store.moves.locked_run import now
 from workflow_engine.store.records import AttemptOutcome
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import attempts, runs, stages
 from workflow_engine.store.upkeep.due import due_at, may_run, waits
 

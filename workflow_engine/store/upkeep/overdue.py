@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.lifecycle import LIVE_RUN, RunStatus, StageStatus
-from workflow_engine.store.moves.locked_run import now
+from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import runs, stages, ticks
 
 if TYPE_CHECKING:
