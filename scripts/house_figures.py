@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Print the figures of the package's structure: `scripts/house_figures.py [CHECKOUT]`, by default of this checkout.
+"""Print the figures of the package's structure: ``python scripts/house_figures.py [CHECKOUT]``, by default of this one.
 
 Code lines are lines with code on them: no blank lines, comments or docstrings; the recorded migrations do not count.
 The core is the package without the command line, the demo and the testing kit. A place of a rule is a file that states
@@ -29,6 +28,7 @@ NO_CODE: Final = frozenset(
 )
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 WITH_DOCSTRING: Final = (ast.Module, ast.ClassDef, *FUNCTIONS)
+MAX_MODULES: Final = 16
 #: What is counted, and how a file that states it is recognised.
 PLACES: Final = {
     "an option of a stage (max_crashes)": r"\bmax_crashes\b",
@@ -88,31 +88,34 @@ def name_of(path: Path, root: Path) -> str:
     return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
 
 
-def main(root: Path) -> None:
-    """Print the figures of a checkout."""
+def figures(root: Path) -> Iterator[str]:
+    """Yield the figures of a checkout, line by line."""
     paths = modules(root)
     lines: defaultdict[str, list[int]] = defaultdict(list)
     for path in paths:
         parts = path.relative_to(root / PACKAGE).parts
         lines[parts[0] if len(parts) > 1 else "(root)"].append(len(code_lines(path.read_text())))
-    print(f"{'room':12} {'modules':>8} {'code lines':>11}")
+    yield f"{'room':12} {'modules':>8} {'code lines':>11}"
     for room, counts in sorted(lines.items()):
-        print(f"{room:12} {len(counts):8} {sum(counts):11,}")
+        yield f"{room:12} {len(counts):8} {sum(counts):11,}"
     core = [counts for room, counts in lines.items() if room not in EDGES]
-    print(f"{'core':12} {sum(map(len, core)):8} {sum(map(sum, core)):11,}")
-    print(f"{'package':12} {len(paths):8} {sum(map(sum, lines.values())):11,}")
+    yield f"{'core':12} {sum(map(len, core)):8} {sum(map(sum, core)):11,}"
+    yield f"{'package':12} {len(paths):8} {sum(map(sum, lines.values())):11,}"
     lengths = sorted(length for path in paths for length in body_lengths(ast.parse(path.read_text())))
     p95 = lengths[int(0.95 * len(lengths))]
-    print(f"\nfunctions: {len(lengths)}, median {statistics.median(lengths):g}, p95 {p95}, longest {lengths[-1]}")
-    print(f"longest file: {max(len(path.read_text().splitlines()) for path in paths)} lines")
-    crowded = {str(folder.relative_to(root)): n for folder, n in Counter(p.parent for p in paths).items() if n > 16}
-    print(f"directories with more than 16 modules: {crowded or 'none'}")
+    yield f"\nfunctions: {len(lengths)}, median {statistics.median(lengths):g}, p95 {p95}, longest {lengths[-1]}"
+    yield f"longest file: {max(len(path.read_text().splitlines()) for path in paths)} lines"
+    crowded = {
+        str(folder.relative_to(root)): n for folder, n in Counter(p.parent for p in paths).items() if n > MAX_MODULES
+    }
+    yield f"directories with more than 16 modules: {crowded or 'none'}"
     cycle = find_cycle({name_of(path, root): path for path in paths})
-    print(f"import cycles: {' -> '.join(cycle) or 'none'}")
+    yield f"import cycles: {' -> '.join(cycle) or 'none'}"
     for what, pattern in PLACES.items():
         found = [path for path in paths if re.search(pattern, path.read_text())]
-        print(f"files that state {what}: {len(found)}")
+        yield f"files that state {what}: {len(found)}"
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1])
+    checkout = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1]
+    sys.stdout.writelines(f"{line}\n" for line in figures(checkout))
