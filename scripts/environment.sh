@@ -1,4 +1,4 @@
-# Sourced by the other scripts: `prepare <extra>` makes .venv in the checkout hold this package with that extra.
+# Sourced by the other scripts: `prepare` makes .venv in the checkout hold this package, `prepare EXTRA` with that extra.
 # shellcheck shell=sh
 # A second call does nothing: a stamp remembers pyproject.toml, the checkout's path and the extra.
 
@@ -65,7 +65,7 @@ install_packages() {
 }
 
 prepare() {
-    stamp=$venv/.stamp-$1
+    stamp=$venv/.stamp-${1:-alone}
     content="$(cksum <"$root/pyproject.toml") $root"
     if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$content" ]; then
         return
@@ -79,7 +79,7 @@ prepare() {
     else
         say "bringing $venv up to date"
     fi
-    if ! "$venv/bin/python" -m pip install --quiet --editable "$root[$1]" >"$venv/install.log" 2>&1; then
+    if ! "$venv/bin/python" -m pip install --quiet --editable "$root${1:+[$1]}" >"$venv/install.log" 2>&1; then
         tail -n 20 "$venv/install.log" >&2
         say "pip could not install what pyproject.toml names; the whole output is in $venv/install.log"
         return 1

@@ -49,17 +49,14 @@ class Connection:
         """Return the workflows that the options or the environment name, without a look at any database."""
         return self._make_runtime().registry
 
-    def runtime(
-        self, *, create_database: bool = False, default_workflows: Sequence[Any] = (), **overrides: Any
-    ) -> WorkflowRuntime:
+    def runtime(self, *, create_database: bool = False, **overrides: Any) -> WorkflowRuntime:
         """Return a runtime that knows the workflows named by the options or the environment, if any.
 
         Args:
             create_database: Whether a SQLite file that does not exist may be made.
-            default_workflows: Known where none are named.
             overrides: Settings that the command decides.
         """
-        runtime = self._make_runtime(default_workflows, **overrides)
+        runtime = self._make_runtime(**overrides)
         click.get_current_context().call_on_close(runtime.close)
         if not create_database:
             require_database(runtime.settings.database_url)
@@ -70,18 +67,25 @@ class Connection:
         found = self._find()
         return found[0] if _is_celery_app(found) else None
 
-    def _find(self) -> list[Any]:
-        from workflow_engine.worker.loading import WORKFLOWS_VARIABLE, load_named  # noqa: PLC0415 - `--help` is quick
+    @property
+    def workflow_names(self) -> str:
+        """Where the workflows are, as the options or the environment say; empty where neither does."""
+        from workflow_engine.worker.loading import WORKFLOWS_VARIABLE  # noqa: PLC0415 - `--help` is quick
 
-        names = self.app or os.environ.get(WORKFLOWS_VARIABLE, "")
+        return self.app or os.environ.get(WORKFLOWS_VARIABLE, "")
+
+    def _find(self) -> list[Any]:
+        from workflow_engine.worker.loading import load_named  # noqa: PLC0415 - `--help` is quick
+
+        names = self.workflow_names
         return load_named(names) if names else [self.celery_app] if self.celery_app else []
 
-    def _make_runtime(self, default_workflows: Sequence[Any] = (), **overrides: Any) -> WorkflowRuntime:
+    def _make_runtime(self, **overrides: Any) -> WorkflowRuntime:
         from workflow_engine.facade.runtime import WorkflowRuntime  # noqa: PLC0415 - `--help` is quick
         from workflow_engine.worker.loading import collect_workflows  # noqa: PLC0415 - same
 
         overrides |= {"database_url": self.database_url, "broker_url": self.broker_url}
-        found = self._find() or [*default_workflows]
+        found = self._find()
         if _is_celery_app(found):
             return _runtime_of_app(found[0], overrides)
         if len(found) == 1 and isinstance(found[0], WorkflowRuntime):

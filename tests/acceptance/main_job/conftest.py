@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from workflow_engine.demo.workflow import document_analysis
+
 from workflow_engine.facade.runtime import WorkflowRuntime
 
 if TYPE_CHECKING:

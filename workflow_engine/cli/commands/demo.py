@@ -1,142 +1,154 @@
-"""``workflow-engine demo``: the document analysis at work, in this process, with nothing to set up."""
+"""``workflow-engine demo``: a small workflow at work over text files, in this process, with nothing to set up."""
 
 from __future__ import annotations
 
-import shutil
-import sys
+import logging
+import os
+from contextlib import suppress
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from rich.text import Text
 
 from workflow_engine.cli.errors import EXIT_RUN_FAILED, CommandError
-from workflow_engine.cli.screens.console import messages, output, print_json
-from workflow_engine.cli.screens.formatting import format_count, one_line
+from workflow_engine.cli.screens.console import output
 from workflow_engine.clock import SystemClock
+from workflow_engine.ids import new_id
+from workflow_engine.lifecycle import RunStatus
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Mapping
 
     from workflow_engine.cli.screens.demo_screens import ProgressScreen
-    from workflow_engine.demo.documents import Collection
-    from workflow_engine.demo.session import DemoSession
+    from workflow_engine.facade.runtime import WorkflowRuntime
+    from workflow_engine.store.reads.snapshots import RunSnapshot
 
-NAME: Final = "workflow-engine"
-
-_CLOCK: Final = SystemClock()
+#: A larger file is a data set, not a text.
+_MOST_BYTES: Final = 2**20
 #: How often to look how far the runs are.
-_LOOK: Final = timedelta(milliseconds=250)
+_LOOK: Final = timedelta(milliseconds=200)
+_CLOCK: Final = SystemClock()
 
 
-@click.command(short_help="Analyse documents, to see the engine at work.")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.command(short_help="See a small workflow at work over text files.")
+@click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--directory",
+    "--database",
     type=click.Path(path_type=Path),
-    default=Path("workflow_engine_demo"),
+    default=Path("workflow_engine_demo.db"),
     show_default=True,
-    help="Where each demo makes a folder of its own.",
+    help="The SQLite file that records the runs.",
 )
-@click.option(
-    "--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Stages at the same time."
-)
-@click.option("--summaries", is_flag=True, help="Also show each document's summary.")
-@click.option("--json", "as_json", is_flag=True, help="Write the reports as JSON instead of a table.")
-def demo(paths: tuple[Path, ...], directory: Path, concurrency: int, *, summaries: bool, as_json: bool) -> None:
-    """Analyse documents: the files and folders named, or the language reference that comes with Python.
+def demo(path: Path | None, database: Path) -> None:
+    """Run a small workflow over a text file, or over those of a folder; without PATH, over Python's language reference.
 
-    Each document is a run: its text is extracted, classified, searched for keywords and summarized at the same time,
-    measured by a (local stand-in for a) batch service that takes its time, and merged into a report. Database, worker
-    and beat are part of this process; nothing has to be installed or started.
+    Two stages run at the same time, one of them is retried, the next waits for an answer from outside, the last merges.
+    Database, broker, worker and beat are part of this process; nothing has to be installed or started.
     """
-    collection = _read(paths)
-    database = _make_folder(directory) / "demo.db"
-    console = messages() if as_json else output()
-    _introduce(console, collection, database)
-    from workflow_engine.cli.screens import demo_screens  # noqa: PLC0415 - a second of imports, after the first lines
-    from workflow_engine.demo.session import DemoSession  # noqa: PLC0415 - same
+    texts = _read(path) if path else _language_reference()
+    _check_writable(database)
+    from workflow_engine.cli.screens import demo_screens  # noqa: PLC0415 - `--help` is quick
+    from workflow_engine.demo import reading  # noqa: PLC0415 - same
+    from workflow_engine.facade.runtime import WorkflowRuntime  # noqa: PLC0415 - same
 
-    session = DemoSession(database, collection)
-    try:
-        took = _run(session, demo_screens.ProgressScreen(console), concurrency)
-        results = session.results()
-    except KeyboardInterrupt:
-        console.print(demo_screens.interrupted(database, program=_program()), soft_wrap=True)
-        raise
-    finally:
-        session.runtime.close()
-    if as_json:
-        print_json(
-            [
-                {"document": result.name, "run_id": result.run.id, "status": result.run.status, "report": result.report}
-                for result in results
-            ]
-        )
-    else:
-        console.print(demo_screens.report(results, collection, took=took, width=console.width, summaries=summaries))
-    console.print(demo_screens.next_steps(database, results, program=_program()), soft_wrap=True)
-    if any(result.report is None for result in results):
+    # The report at the end tells of the retries; without a handler, Python would write their tracebacks to the screen.
+    logging.getLogger("workflow_engine").addHandler(logging.NullHandler())
+    console, url = output(), f"sqlite:///{database}"
+    console.print(demo_screens.introduction(len(texts), path, url, width=console.width), soft_wrap=True)
+    sweep_interval = timedelta(seconds=1)
+    with WorkflowRuntime([reading], database_url=url, broker_url="memory://", sweep_interval=sweep_interval) as runtime:
+        try:
+            took, runs = _run(runtime, texts, demo_screens.ProgressScreen(console))
+        except KeyboardInterrupt:
+            console.print(demo_screens.interrupted(url), soft_wrap=True)
+            raise
+        stages = [stage for run in runs for stage in runtime.list_stages(run.id)]
+        reports = [runtime.get_output(run.id) for run in runs if run.status is RunStatus.COMPLETED]
+    console.print(demo_screens.summary(reports, runs, stages, took, width=console.width))
+    console.print(demo_screens.next_steps(url, runs[-1].id), soft_wrap=True)
+    if len(reports) < len(runs):
         click.get_current_context().exit(EXIT_RUN_FAILED)
 
 
-def _run(session: DemoSession, screen: ProgressScreen, concurrency: int) -> timedelta:
-    """Run everything and return how long it took."""
-    begin = _CLOCK.monotonic()
-    session.create_runs()
-    session.runtime.start(concurrency=concurrency)
+def _run(
+    runtime: WorkflowRuntime, texts: Mapping[str, str], screen: ProgressScreen
+) -> tuple[timedelta, list[RunSnapshot]]:
+    """Create a run for each text, show how far the runs are until they have ended, and return them."""
+    begin, demo_id = _CLOCK.monotonic(), new_id()
+    for name, text in texts.items():
+        runtime.create_run("reading", {"name": name, "text": text}, metadata={"demo": demo_id, "document": name})
+    runtime.start()
+    with screen:
+        while True:
+            runs = _list_runs(runtime, demo_id)
+            elapsed = timedelta(seconds=_CLOCK.monotonic() - begin)
+            screen.update(runs, elapsed)
+            if all(run.status.is_terminal for run in runs):
+                return elapsed, runs
+            _CLOCK.sleep(_LOOK)
+
+
+def _list_runs(runtime: WorkflowRuntime, demo_id: str) -> list[RunSnapshot]:
+    """Return the runs of one demo, the oldest first; earlier ones in the same database go on beside them."""
+    runs: list[RunSnapshot] = []
+    cursor = None
+    while True:
+        page = runtime.list_runs(metadata={"demo": demo_id}, limit=1000, cursor=cursor)
+        runs += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return runs[::-1]
+
+
+def _language_reference() -> dict[str, str]:
+    from pydoc_data.topics import topics  # noqa: PLC0415 - half a megabyte
+
+    return dict(sorted(topics.items()))
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Return the texts of a file or folder by their names; hidden files and files that are no text are left out."""
+    if not path.is_dir():
+        return {_printable(path.name): _read_text(path)}
+    texts: dict[str, str] = {}
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if file.is_file() and not any(part.startswith(".") for part in name.parts):
+            with suppress(CommandError):
+                texts[_printable(name)] = _read_text(file)
+    if not texts:
+        raise CommandError(f"No text files in {_printable(path)}")
+    return texts
+
+
+def _read_text(file: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        CommandError: The file is missing, empty, too large, or no UTF-8 text.
+    """
     try:
-        with screen:
-            while True:
-                progress = session.progress()
-                screen.update(progress, timedelta(seconds=_CLOCK.monotonic() - begin))
-                if progress.is_complete:
-                    break
-                _CLOCK.sleep(_LOOK)
-        return timedelta(seconds=_CLOCK.monotonic() - begin)
-    finally:
-        session.runtime.stop()
-
-
-def _introduce(console: Console, collection: Collection, database: Path) -> None:
-    """Say what is about to happen, and where."""
-    documents = f"{format_count(len(collection.documents), 'document')} from {one_line(collection.origin)}"
-    skipped = f"; {format_count(len(collection.skipped), 'file')} left out" if collection.skipped else ""
-    console.print(Text.assemble(("Document analysis", "title"), f" of {documents}{skipped}"))
-    console.print(Text.assemble(("database  ", "label"), str(database)), soft_wrap=True)
-    console.print()
-
-
-def _read(paths: tuple[Path, ...]) -> Collection:
-    from workflow_engine.demo.documents import read_collection, reference_collection  # noqa: PLC0415 - `--help` is quick
-
-    return read_collection(paths) if paths else reference_collection()
-
-
-def _make_folder(parent: Path) -> Path:
-    """Make a folder for this demo below ``parent``, which git is told to leave alone."""
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        ignore = parent / ".gitignore"
-        if not any(parent.iterdir()):
-            ignore.write_text("*\n", "utf-8")
-        name = _CLOCK.now().astimezone().strftime("%Y%m%d-%H%M%S")
-        for number in count(1):
-            folder = parent / (name if number == 1 else f"{name}-{number}")
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+        data = file.read_bytes() if file.stat().st_size <= _MOST_BYTES else None
     except OSError as error:
-        raise CommandError(
-            f"Cannot write to {parent}: {error.strerror}; choose another place with --directory"
-        ) from None
-    raise AssertionError("unreachable")
+        raise CommandError(f"Cannot read {_printable(file)}: {error.strerror}") from None
+    if data is None:
+        raise CommandError(f"{_printable(file)} is larger than {_MOST_BYTES // 2**20} MiB")
+    with suppress(UnicodeDecodeError):
+        text = data.decode("utf-8-sig")
+        if text.strip() and "\0" not in text:
+            return text
+    raise CommandError(f"{_printable(file)} is {'no UTF-8 text' if data.strip() else 'empty'}")
 
 
-def _program() -> str:
-    """Return how to call this program: its name where that is found, else the path it was started by."""
-    return NAME if shutil.which(NAME) else sys.argv[0]
+def _printable(path: Path | str) -> str:
+    """Return a path as text that any terminal takes, whatever bytes its name is made of."""
+    return os.fsencode(path).decode("utf-8", errors="replace")
+
+
+def _check_writable(database: Path) -> None:
+    """Refuse a place that cannot be written to: the engine would wait for it to be writable again."""
+    try:
+        database.open("ab").close()
+    except OSError as error:
+        raise CommandError(f"Cannot write to {database}: {error.strerror}; name another with --database") from None

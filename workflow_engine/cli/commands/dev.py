@@ -11,6 +11,7 @@ import click
 from rich.text import Text
 
 from workflow_engine.cli.connection import pass_connection
+from workflow_engine.cli.errors import CommandError
 from workflow_engine.cli.screens.console import output
 from workflow_engine.cli.screens.formatting import format_count
 
@@ -23,18 +24,24 @@ if TYPE_CHECKING:
 @click.option(
     "--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Stages at the same time."
 )
+@click.argument("workflows", metavar="[MODULE:ATTRIBUTE]", required=False)
 @pass_connection
-def dev(connection: Connection, concurrency: int) -> None:
+def dev(connection: Connection, workflows: str | None, concurrency: int) -> None:
     """Execute runs in this process until Ctrl-C: worker, beat, embedded broker, and SQLite unless told otherwise.
 
-    Other processes create runs in the same database; this one finds them after a second or two. Without --app and
-    WORKFLOW_ENGINE_WORKFLOWS it serves the demo's workflow.
+    Other processes create runs in the same database; this one finds them after a second or two. WORKFLOWS, --app or
+    WORKFLOW_ENGINE_WORKFLOWS say which workflows: MODULE:ATTRIBUTE, several separated by commas.
     """
-    from workflow_engine.demo.workflow import document_analysis  # noqa: PLC0415 - `--help` is quick
-
+    connection.app = workflows or connection.app
+    if not connection.workflow_names:
+        raise CommandError(
+            "Name your workflows: `workflow-engine dev MODULE:ATTRIBUTE`, for instance "
+            "`workflow-engine dev shop.pipelines:fulfilment`, or set WORKFLOW_ENGINE_WORKFLOWS. "
+            "`workflow-engine dev workflow_engine.demo:reading` serves the workflow of the demo"
+        )
     # The hints of other processes go to an embedded broker of their own: a second later the sweep sends them here.
     pace = {"sweep_interval": timedelta(seconds=1), "dispatch_slack": timedelta(seconds=1)}
-    runtime = connection.runtime(create_database=True, default_workflows=[document_analysis], **pace)
+    runtime = connection.runtime(create_database=True, **pace)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

@@ -1,4 +1,4 @@
-"""What the demo shows: where things are, how far it is, and what came out."""
+"""The screens of the demo: the workflow, how far its runs are, and what came out."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from typing import TYPE_CHECKING, Final, Self
 
 from rich.console import Group
 from rich.live import Live
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from workflow_engine.cli.screens.console import make_table
+from workflow_engine import demo
+from workflow_engine.cli.screens.console import fitted_table, make_table
 from workflow_engine.cli.screens.formatting import format_count, format_duration, one_line
-from workflow_engine.demo.session import GROUPS, count_categories, median_duration
+from workflow_engine.cli.screens.graphs import draw_groups
+from workflow_engine.lifecycle import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+    from rich.table import Table
 
-    from workflow_engine.demo.documents import Collection
-    from workflow_engine.demo.session import DocumentResult, Progress
+    from workflow_engine.store.reads.snapshots import RunSnapshot, StageSnapshot
 
-_WIDE: Final = 110
-_WIDEST: Final = 132
-_BAR: Final = 26
+_GROUPS: Final = [[stage.id for stage in group.stages] for group in demo.reading.groups]
+_BAR: Final = 30
+#: The table of documents is this long at most; the other documents are counted.
+_MOST_ROWS: Final = 15
 #: Without a terminal, a line of progress is written this often.
 _LINE_EVERY: Final = timedelta(seconds=2)
 
@@ -37,7 +38,7 @@ class ProgressScreen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._last_line = -_LINE_EVERY
+        self._next_line = timedelta(0)
 
     def __enter__(self) -> Self:
         if self._live:
@@ -48,161 +49,117 @@ class ProgressScreen:
         if self._live:
             self._live.stop()
 
-    def update(self, progress: Progress, elapsed: timedelta) -> None:
-        """Show ``progress`` after ``elapsed``."""
+    def update(self, runs: Sequence[RunSnapshot], elapsed: timedelta) -> None:
+        """Show the runs as they are after ``elapsed``."""
         if self._live:
-            self._live.update(progress_bars(progress, elapsed), refresh=True)
-        elif progress.is_complete or elapsed - self._last_line >= _LINE_EVERY:
-            self._last_line = elapsed
-            self._console.print(_progress_line(progress, elapsed), soft_wrap=True)
+            self._live.update(_progress_bars(runs, elapsed), refresh=True)
+        elif elapsed >= self._next_line or all(run.status.is_terminal for run in runs):
+            self._next_line = elapsed + _LINE_EVERY
+            parts = [f"{name} {passed}/{len(runs)}" for name, passed, _ in _count_by_group(runs)]
+            self._console.print(f"{format_duration(elapsed):>7}  {'   '.join(parts)}", soft_wrap=True)
 
 
-def progress_bars(progress: Progress, elapsed: timedelta) -> Group:
-    """Return a bar for each group of stages."""
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column()
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column(style="waiting")
-    for group, passed, waiting in zip(GROUPS, progress.passed, progress.waiting, strict=True):
-        note = f"{waiting} waiting" if waiting else ""
-        table.add_row(" + ".join(group), _bar(passed, waiting, progress.total), f"{passed}/{progress.total}", note)
-    line = Text.assemble(
-        (f"{progress.ended} of {format_count(progress.total, 'document')} done", "title"),
-        (f"  {format_duration(elapsed)}", "label"),
-    )
-    return Group(table, Text(), line)
-
-
-def report(
-    results: Sequence[DocumentResult], collection: Collection, *, took: timedelta, width: int, summaries: bool
-) -> Group:
-    """Return the documents as a table, then totals."""
-    parts: list[RenderableType] = [_documents_table(results, width)]
-    if summaries:
-        parts += [Text(), *_summaries(results)]
-    failures = [result for result in results if result.report is None]
-    if failures:
-        parts += [Text(), *(_failure(result) for result in failures)]
-    parts += [Text(), _categories(results), Text(), _totals(results, took)]
-    if collection.skipped:
-        parts += [Text(), _skipped(collection)]
-    return Group(*parts)
-
-
-def next_steps(database: Path, results: Sequence[DocumentResult], *, program: str) -> Text:
-    """Say how to look into the database."""
-    slowest = max(results, key=lambda result: result.run.duration or timedelta(0))
+def introduction(count: int, path: Path | None, url: str, *, width: int) -> Text:
+    """Say what is about to happen, and draw the workflow."""
+    origin = one_line(str(path)) if path else "Python's language reference"
     return Text.assemble(
-        ("\nEverything is recorded. Look into it:\n", "title"),
-        f"  export WORKFLOW_ENGINE_DATABASE_URL=sqlite:///{database}\n",
-        f"  {program} runs list\n",
-        f"  {program} runs show {slowest.run.id}\n",
-        f"  {program} runs events {slowest.run.id}",
+        (f"A workflow, and a run of it for each of {format_count(count, 'document')}\n", "title"),
+        ("documents  ", "label"), f"{origin}\n",
+        ("database   ", "label"), f"{url}\n",
+        ("source     ", "label"), f"{demo.__file__}\n\n",
+        "\n".join(f"  {line}" for line in draw_groups(_GROUPS, width=width - 2)), "\n",
+    )  # fmt: skip
+
+
+def summary(
+    reports: Sequence[demo.Report],
+    runs: Sequence[RunSnapshot],
+    stages: Sequence[StageSnapshot],
+    took: timedelta,
+    *,
+    width: int,
+) -> Group:
+    """Return the documents as a table, the runs that failed, and what the engine did."""
+    rows = [list(map(Text, _describe(report))) for report in reports[:_MOST_ROWS]]
+    table = fitted_table(("document", "words", "level", "to read", "frequent words"), rows, width=width, flexible=4)
+    more = len(reports) - _MOST_ROWS
+    failed = [run for run in runs if run.status is not RunStatus.COMPLETED]
+    return Group(
+        table,
+        Text(f"and {more:,} more\n" if more > 0 else "", style="label"),
+        *(
+            Text(f"{run.metadata['document']} {run.status}: {one_line(run.error_message or '')}", "bad")
+            for run in failed
+        ),
+        _facts(runs, stages, took),
     )
 
 
-def interrupted(database: Path, *, program: str) -> Text:
+def next_steps(url: str, run_id: str) -> Text:
+    """Say how to look into the database, and how to go on."""
+    return Text.assemble(
+        ("\nEverything is recorded. Look into it, and run a part of it again:\n", "title"),
+        f"  export WORKFLOW_ENGINE_DATABASE_URL={url}\n",
+        "  export WORKFLOW_ENGINE_WORKFLOWS=workflow_engine.demo:reading\n",
+        "  workflow-engine runs list\n",
+        f"  workflow-engine runs show {run_id}\n",
+        f"  workflow-engine runs artifacts {run_id} page.md --stage report\n",
+        f"  workflow-engine runs rerun {run_id} --from-stage review\n",
+        "  workflow-engine dev",
+    )
+
+
+def interrupted(url: str) -> Text:
     """Say that nothing is lost."""
     return Text.assemble(
         ("\nStopped. ", "title"),
-        "The runs are in the database and go on with\n",
-        f"  {program} dev --app workflow_engine.demo.workflow:document_analysis --database-url sqlite:///{database}",
+        "The runs are in the database and go on with the next demo, or with\n",
+        f"  workflow-engine dev --app workflow_engine.demo:reading --database-url {url}",
     )
 
 
-def _progress_line(progress: Progress, elapsed: timedelta) -> str:
-    groups = zip(GROUPS, progress.passed, progress.waiting, strict=True)
-    parts = [
-        f"{' + '.join(group)} {passed}/{progress.total}" + (f" ({waiting} waiting)" if waiting else "")
-        for group, passed, waiting in groups
-    ]
-    return f"{format_duration(elapsed):>7}  {'  '.join(parts)}"
+def _describe(report: demo.Report) -> list[str]:
+    review = report.review
+    words, minutes = f"{report.size.words:,}", f"{review.minutes_to_read} min"
+    return [one_line(report.name, 40), words, review.level, minutes, ", ".join(report.frequent_words)]
 
 
-def _bar(passed: int, waiting: int, total: int) -> Text:
-    done = round(passed / total * _BAR)
-    parked = round((passed + waiting) / total * _BAR) - done
-    rest = _BAR - done - parked
-    return Text.assemble(("━" * done, "ok"), ("━" * parked, "waiting"), ("━" * rest, "idle"))
-
-
-def _documents_table(results: Sequence[DocumentResult], width: int) -> Table:
-    is_wide = width >= _WIDE
-    table = make_table(
-        "document", "category", "keywords", "sent.", *(("words", "ease", "polls") if is_wide else ()), "time"
-    )
-    table.width = min(width, _WIDEST)
-    for column in table.columns:
-        column.no_wrap, column.overflow = True, "ellipsis"
-    for column in table.columns[3:]:
-        column.justify = "right"
-    table.columns[0].max_width, table.columns[1].max_width = (32, 21) if is_wide else (20, 16)
-    table.columns[2].ratio = 1
-    for result in results:
-        found = result.report
-        cells: list[RenderableType] = [
-            Text(str(result.run.status), style="bad"),
-            "",
-            "",
-            *([""] * 3 if is_wide else []),
-        ]
-        if found is not None:
-            cells = [Text(found.category, style="id"), Text(", ".join(found.keywords)), f"{found.sentence_count:,}"]
-            ease = f"{found.readability.reading_ease:.0f}"
-            cells += [f"{found.word_count:,}", ease, str(result.polls)] if is_wide else []
-        table.add_row(Text(result.name), *cells, format_duration(result.run.duration))
-    return table
-
-
-def _categories(results: Sequence[DocumentResult]) -> Table:
-    counts = count_categories(results)
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
-    most = counts[0][1] if counts else 1
-    for category, number in counts:
-        table.add_row(
-            category, Text(str(number), justify="right"), Text("█" * max(1, round(number / most * _BAR)), style="busy")
-        )
-    return table
-
-
-def _totals(results: Sequence[DocumentResult], took: timedelta) -> Table:
-    reports = [result.report for result in results if result.report]
-    attempts, polls = sum(result.attempts for result in results), sum(result.polls for result in results)
-    suspended = sum((result.suspended for result in results), timedelta(0))
-    sentences = format_count(sum(found.sentence_count for found in reports), "sentence")
-    words = format_count(sum(found.word_count for found in reports), "word")
-    executions = (attempts + polls) / took.total_seconds()
-    facts = {
-        "analysed": f"{format_count(len(reports), 'document')}, {sentences}, {words}",
-        "time": f"{format_duration(took)}; for one document {format_duration(median_duration(results))} (median)",
-        "work": f"{format_count(attempts, 'attempt')} and {format_count(polls, 'poll')}, {executions:.0f} a second",
-        "waiting": f"{format_duration(suspended)} in all for the batch service, holding no worker",
-    }
+def _facts(runs: Sequence[RunSnapshot], stages: Sequence[StageSnapshot], took: timedelta) -> Table:
+    attempts, polls = sum(stage.attempt for stage in stages), sum(stage.polls for stage in stages)
+    retried = attempts - sum(stage.attempt > 0 for stage in stages)
+    spans = [stage.completed_at - stage.suspended_at for stage in stages if stage.completed_at and stage.suspended_at]
+    suspended = format_duration(sum(spans, timedelta(0)))
     table = make_table("", "")
     table.show_header = False
-    for label, value in facts.items():
-        table.add_row(Text(label, style="label"), value)
+    table.columns[0].style = "label"
+    table.add_row(
+        "ran",
+        f"{format_count(len(runs), 'run')} with {attempts:,} attempts and {polls:,} polls in {format_duration(took)}",
+    )
+    table.add_row("retried", f"{format_count(retried, 'attempt')}: the dictionary turns every first request down")
+    table.add_row("suspended", f"{suspended} in all, holding no worker, until the review desk answered")
     return table
 
 
-def _summaries(results: Sequence[DocumentResult]) -> list[RenderableType]:
-    parts: list[RenderableType] = []
-    for result in results:
-        if result.report:
-            parts.append(Text.assemble((result.report.title, "title"), (f"  {result.name}", "label")))
-            parts.append(Padding(Text(" ".join(result.report.summary)), (0, 0, 1, 2)))
-    return parts
+def _count_by_group(runs: Sequence[RunSnapshot]) -> list[tuple[str, int, int]]:
+    """Return for each group of stages its name, how many runs are past it, and how many are suspended in it."""
+    counts = []
+    for number, group in enumerate(_GROUPS, start=1):
+        passed = sum(run.status is RunStatus.COMPLETED or run.current_group > number for run in runs)
+        waiting = sum(run.status is RunStatus.SUSPENDED and run.current_group == number for run in runs)
+        counts.append((" + ".join(group), passed, waiting))
+    return counts
 
 
-def _failure(result: DocumentResult) -> Text:
-    stage = f" in stage {result.run.failed_stage_id}" if result.run.failed_stage_id else ""
-    return Text.assemble(
-        (f"{result.run.status} ", "bad"), f"{result.name}{stage}: {one_line(result.run.error_message or '')}"
+def _progress_bars(runs: Sequence[RunSnapshot], elapsed: timedelta) -> Group:
+    table = make_table("", "", "", "")
+    table.show_header = False
+    for name, passed, waiting in _count_by_group(runs):
+        done, parked = (round(count / len(runs) * _BAR) for count in (passed, passed + waiting))
+        bar = Text.assemble(("━" * done, "ok"), ("━" * (parked - done), "waiting"), ("━" * (_BAR - parked), "idle"))
+        table.add_row(name, bar, f"{passed}/{len(runs)}", Text(f"{waiting} suspended" if waiting else "", "waiting"))
+    ended = sum(run.status.is_terminal for run in runs)
+    line = Text.assemble(
+        (f"{ended} of {format_count(len(runs), 'run')} ended", "title"), (f"  {format_duration(elapsed)}", "label")
     )
-
-
-def _skipped(collection: Collection) -> Text:
-    shown = ", ".join(f"{file.name} ({file.reason})" for file in collection.skipped[:5])
-    more = f" and {len(collection.skipped) - 5} more" if len(collection.skipped) > 5 else ""  # noqa: PLR2004
-    return Text(f"left out: {shown}{more}", style="label")
+    return Group(table, Text(), line)

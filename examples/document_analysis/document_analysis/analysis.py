@@ -10,8 +10,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from workflow_engine.demo.cleaning import BlockKind, clean, find_title, split_blocks
-from workflow_engine.demo.language import (
+from document_analysis.cleaning import BlockKind, clean, find_title, split_blocks
+from document_analysis.language import (
     count_syllables,
     is_content_word,
     split_sentences,
@@ -19,7 +19,7 @@ from workflow_engine.demo.language import (
     without_possessive,
     words_of,
 )
-from workflow_engine.demo.vocabulary import SUBJECTS, UNKNOWN_SUBJECT
+from document_analysis.vocabulary import SUBJECTS, UNKNOWN_SUBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from workflow_engine.demo.language import is_content_word, words_of
+from document_analysis.language import is_content_word, words_of
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff\u00ad]")
 _BLANK_LINES = re.compile(r"\n(?:[ ]*\n)+")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow_engine.demo.batch_service import JobStatus, LocalReadabilityService, UnknownJobError
+from document_analysis.batch_service import JobStatus, LocalReadabilityService, UnknownJobError
 
 
 class SetClock:
@@ -14,14 +14,11 @@ class SetClock:
     def __init__(self) -> None:
         self.instant = datetime(2030, 1, 1, tzinfo=UTC)
 
-    def now(self) -> datetime:
+    def __call__(self) -> datetime:
         return self.instant
 
-    def monotonic(self) -> float:
-        return self.instant.timestamp()
-
-    def sleep(self, duration: timedelta) -> None:
-        self.instant += duration
+    def go_on(self, seconds: float) -> None:
+        self.instant += timedelta(seconds=seconds)
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def clock() -> SetClock:
 
 @pytest.fixture
 def service(tmp_path: Path, clock: SetClock) -> LocalReadabilityService:
-    return LocalReadabilityService(tmp_path / "jobs", latency=timedelta(seconds=10), clock=clock)
+    return LocalReadabilityService(tmp_path / "jobs", latency=timedelta(seconds=10), now=clock)
 
 
 def test_a_job_is_queued_then_in_progress_then_done(service: LocalReadabilityService, clock: SetClock) -> None:
@@ -40,7 +37,7 @@ def test_a_job_is_queued_then_in_progress_then_done(service: LocalReadabilitySer
 
     for _ in range(3):
         seen.append(service.get(job_id).status)
-        clock.sleep(timedelta(seconds=5))
+        clock.go_on(5)
 
     assert seen == [JobStatus.QUEUED, JobStatus.IN_PROGRESS, JobStatus.DONE]
 
@@ -49,7 +46,7 @@ def test_a_result_comes_with_done_and_not_before(service: LocalReadabilityServic
     job_id = service.submit(["The cat sat."], idempotency_key="a")
     before = service.get(job_id)
 
-    clock.sleep(timedelta(seconds=10))
+    clock.go_on(10)
     after = service.get(job_id)
 
     assert before.result is None
@@ -62,10 +59,10 @@ def test_the_same_key_gives_the_same_job_and_its_time_does_not_start_again(
     service: LocalReadabilityService, clock: SetClock
 ) -> None:
     first = service.submit(["One."], idempotency_key="a")
-    clock.sleep(timedelta(seconds=9))
+    clock.go_on(9)
 
     second = service.submit(["One."], idempotency_key="a")
-    clock.sleep(timedelta(seconds=1))
+    clock.go_on(1)
 
     assert second == first
     assert service.get(first).status is JobStatus.DONE
@@ -77,7 +74,7 @@ def test_another_process_sees_the_jobs_of_the_same_folder(
 ) -> None:
     job_id = service.submit(["One."], idempotency_key="a")
 
-    other = LocalReadabilityService(tmp_path / "jobs", latency=timedelta(0), clock=clock)
+    other = LocalReadabilityService(tmp_path / "jobs", latency=timedelta(0), now=clock)
 
     assert other.get(job_id).status is JobStatus.QUEUED
 

@@ -1,4 +1,4 @@
-"""The demo's workflow: extract, then classify, keywords and summarize at once, then a batch job, then merge."""
+"""The workflow: extract; then classify, keywords and summarize at once; then a batch job; then merge."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from workflow_engine.definition import (
+from document_analysis import analysis
+from document_analysis.batch_service import JobStatus, LocalReadabilityService
+from workflow_engine import (
     NoInput,
     Pending,
     PollContext,
@@ -18,8 +20,6 @@ from workflow_engine.definition import (
     WorkflowBuilder,
     stage,
 )
-from workflow_engine.demo import analysis
-from workflow_engine.demo.batch_service import JobStatus, LocalReadabilityService
 
 
 class Document(BaseModel):
@@ -31,7 +31,7 @@ class Document(BaseModel):
 
 
 class Extracted(BaseModel):
-    """What a person would read of it."""
+    """The text of a document as a person reads it."""
 
     title: str
     sentences: list[str]
@@ -41,14 +41,14 @@ class Extracted(BaseModel):
 
 
 class Classification(BaseModel):
-    """What it is about."""
+    """The subject of a document."""
 
     category: str
     confidence: float
 
 
 class Keyword(BaseModel):
-    """A word that tells it from other documents."""
+    """A word that tells a document from others."""
 
     text: str
     score: float
@@ -70,7 +70,7 @@ class SummaryConfig(BaseModel):
 class BatchConfig(BaseModel):
     """Where the stand-in for a batch service keeps its jobs, how long one takes, and how often to ask."""
 
-    service_directory: Path = Path("workflow_engine_demo/readability_service")
+    service_directory: Path = Path("readability_service")
     latency: timedelta = timedelta(seconds=1.2)
     poll_interval: timedelta = timedelta(seconds=0.5)
 
@@ -91,7 +91,7 @@ class Readability(BaseModel):
 
 
 class DocumentReport(BaseModel):
-    """All of it together."""
+    """The result of the workflow."""
 
     name: str
     title: str
@@ -153,7 +153,7 @@ def summarize(ctx: StageContext[Extracted, SummaryConfig]) -> list[str]:
 
 
 def fetch_readability(ctx: PollContext[BatchJob, BatchConfig]) -> Readability | Pending:
-    """Look whether the batch job is done."""
+    """Ask the batch service whether the job is done."""
     job = _service(ctx.config).get(ctx.state.job_id)
     if job.status is JobStatus.DONE and job.result is not None:
         return Readability.model_validate(asdict(job.result))
@@ -162,7 +162,7 @@ def fetch_readability(ctx: PollContext[BatchJob, BatchConfig]) -> Readability | 
 
 @stage(name="Measure readability", poll=fetch_readability, dependencies=[extract], retry=Retry(max_attempts=5))
 def readability(ctx: StageContext[NoInput, BatchConfig]) -> Suspend[BatchJob]:
-    """Hand the sentences to the batch service and let go of the worker until it has an answer."""
+    """Hand the sentences to the batch service; no worker is held until its answer is there."""
     job_id = _service(ctx.config).submit(ctx.require(extract).sentences, idempotency_key=ctx.idempotency_key)
     ctx.log.info("batch job submitted", job_id=job_id)
     return Suspend(BatchJob(job_id=job_id), poll_interval=ctx.config.poll_interval, max_wait=timedelta(minutes=10))

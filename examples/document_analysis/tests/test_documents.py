@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow_engine.demo import documents
-from workflow_engine.demo.documents import decode, printable, read_collection, reference_collection
-from workflow_engine.errors import InvalidRequestError
+from document_analysis import documents
+from document_analysis.documents import UnreadableError, decode, printable, read_collection, reference_collection
 
 
 def write(folder: Path, **files: bytes | str) -> Path:
@@ -103,7 +102,7 @@ def test_a_file_named_itself_must_be_a_document(tmp_path: Path, name: str, conte
     if content is not None:
         (tmp_path / name).write_bytes(content)
 
-    with pytest.raises(InvalidRequestError, match=message):
+    with pytest.raises(UnreadableError, match=message):
         read_collection([tmp_path / name])
 
 
@@ -111,7 +110,7 @@ def test_a_folder_without_documents_says_what_it_skipped(tmp_path: Path) -> None
     write(tmp_path, a=b"\x00", b=b"\x00", c=b"")
 
     with pytest.raises(
-        InvalidRequestError,
+        UnreadableError,
         match=r"No text files in .* \(2 files skipped: is a binary file; 1 file skipped: is empty\)",
     ):
         read_collection([tmp_path])
@@ -127,7 +126,7 @@ def test_a_file_that_is_too_large_is_left_out(tmp_path: Path, monkeypatch: pytes
 def test_a_pipe_is_no_document_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 
-    with pytest.raises(InvalidRequestError, match="pipe is not a regular file"):
+    with pytest.raises(UnreadableError, match="pipe is not a regular file"):
         read_collection([tmp_path / "pipe"])
 
 

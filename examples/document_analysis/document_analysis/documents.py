@@ -1,4 +1,4 @@
-"""Where the demo's documents come from: files, folders, or the language reference that every CPython carries."""
+"""Where documents come from: files, folders, or the language reference that every CPython carries."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-from workflow_engine.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,8 +53,12 @@ class Collection:
     skipped: tuple[Skipped, ...] = ()
 
 
+class UnreadableError(Exception):
+    """There is nothing to analyse, or no place to write; the message is for people."""
+
+
 class _NotADocumentError(Exception):
-    """Why a file is none; the message is the reason."""
+    """A file is no document; the message is the reason."""
 
 
 def reference_collection() -> Collection:
@@ -74,7 +76,7 @@ def read_collection(paths: Sequence[Path]) -> Collection:
     where it is named itself.
 
     Raises:
-        InvalidRequestError: A path does not exist, a file named is no text, or a folder holds no text file.
+        UnreadableError: A path does not exist, a file named is no text, or a folder holds no text file.
     """
     documents: dict[Path, SourceDocument] = {}
     skipped: list[Skipped] = []
@@ -128,17 +130,17 @@ def _read_folder(folder: Path, *, label: bool) -> tuple[dict[Path, SourceDocumen
         except _NotADocumentError as error:
             skipped.append(Skipped(name, str(error)))
     if not documents:
-        raise InvalidRequestError(f"No text files in {folder}" + _describe_skipped(skipped))
+        raise UnreadableError(f"No text files in {folder}" + _describe_skipped(skipped))
     return documents, skipped
 
 
 def _read_named_file(path: Path) -> SourceDocument:
     if not path.exists():
-        raise InvalidRequestError(f"No such file or folder: {printable(path)}")
+        raise UnreadableError(f"No such file or folder: {printable(path)}")
     try:
         return _read_file(path, printable(path.name))
     except _NotADocumentError as error:
-        raise InvalidRequestError(f"{printable(path)} {error}") from None
+        raise UnreadableError(f"{printable(path)} {error}") from None
 
 
 def _read_file(path: Path, name: str) -> SourceDocument:

@@ -10,18 +10,15 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from workflow_engine.clock import SystemClock
-from workflow_engine.demo.analysis import Readability, measure_readability
+from document_analysis.analysis import Readability, measure_readability
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from workflow_engine.clock import Clock
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Share of the latency that a job is queued before it is worked on.
 _QUEUED_SHARE: Final = 0.4
@@ -50,25 +47,29 @@ class UnknownJobError(LookupError):
     """The service never saw a job of that id."""
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class LocalReadabilityService:
     """Measures how hard texts are to read, some time after it was asked.
 
     Args:
         directory: Where jobs are kept; made when the first one is submitted.
         latency: How long a job takes.
-        clock: Tells when a job's time has come.
+        now: Returns the time.
     """
 
-    def __init__(self, directory: Path, *, latency: timedelta, clock: Clock | None = None) -> None:
+    def __init__(self, directory: Path, *, latency: timedelta, now: Callable[[], datetime] = _utc_now) -> None:
         self._directory = directory
         self._latency = latency
-        self._clock = clock or SystemClock()
+        self._now = now
 
     def submit(self, sentences: Sequence[str], *, idempotency_key: str) -> str:
         """Accept a job and return its id; the same key gives the same job, however often it is sent."""
         job_id = "job_" + hashlib.sha256(idempotency_key.encode()).hexdigest()[:20]
         if not self._path(job_id).exists():
-            accepted_at = self._clock.now()
+            accepted_at = self._now()
             ready_at = accepted_at + self._latency
             record = {"accepted_at": accepted_at.isoformat(), "ready_at": ready_at.isoformat(), "texts": [*sentences]}
             self._write(job_id, record)
@@ -85,7 +86,7 @@ class LocalReadabilityService:
         except FileNotFoundError:
             raise UnknownJobError(f"The readability service knows no job {job_id!r}") from None
         accepted_at, ready_at = (datetime.fromisoformat(record[key]) for key in ("accepted_at", "ready_at"))
-        now = self._clock.now()
+        now = self._now()
         if now >= ready_at:
             return Job(job_id, JobStatus.DONE, 1.0, measure_readability(record["texts"]))
         progress = (now - accepted_at) / (ready_at - accepted_at)

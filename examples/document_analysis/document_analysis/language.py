@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from workflow_engine.demo.vocabulary import ABBREVIATIONS, STOP_WORDS
+from document_analysis.vocabulary import ABBREVIATIONS, STOP_WORDS
 
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'\u201d\u2019)\]]*(?=\s)|[\u3002\uff01\uff1f]")
 _OPENING: Final = "\"'\u201c\u2018([*"

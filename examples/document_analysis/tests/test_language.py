@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflow_engine.demo.language import count_syllables, is_content_word, split_sentences, stem, words_of
+from document_analysis.language import count_syllables, is_content_word, split_sentences, stem, words_of
 
 
 def test_sentences_end_with_a_mark_and_closing_quotes() -> None:

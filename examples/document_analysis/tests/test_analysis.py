@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pydoc_data.topics import topics
 
-from workflow_engine.demo.analysis import (
+from document_analysis.analysis import (
     DocumentFrequencies,
     classify,
     extract,

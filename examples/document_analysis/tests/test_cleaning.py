@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflow_engine.demo.cleaning import Block, BlockKind, clean, find_title, split_blocks
+from document_analysis.cleaning import Block, BlockKind, clean, find_title, split_blocks
 
 
 def kinds(text: str) -> list[tuple[str, str]]:

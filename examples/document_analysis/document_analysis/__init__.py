@@ -1,0 +1,1 @@
+"""Analyses text documents, one run for each: an example of a project that uses workflow_engine."""
