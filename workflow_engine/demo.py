@@ -33,9 +33,10 @@ class Document(BaseModel):
     text: str = Field(min_length=1)
 
 
-class Size(BaseModel):
-    """How long a document is."""
+class Outline(BaseModel):
+    """What a document is called, and how long it is."""
 
+    name: str
     words: int
     sentences: int
 
@@ -56,8 +57,7 @@ class Review(BaseModel):
 class Report(BaseModel):
     """The output of a run."""
 
-    name: str
-    size: Size
+    outline: Outline
     frequent_words: list[str]
     review: Review
 
@@ -66,9 +66,10 @@ class Report(BaseModel):
 
 
 @stage
-def count(ctx: StageContext[Document]) -> Size:
+def count(ctx: StageContext[Document]) -> Outline:
     """Count words and sentences."""
-    return Size(words=len(words_of(ctx.input.text)), sentences=len(re.findall(r"[.!?]+(?=\s|$)", ctx.input.text)) or 1)
+    sentences = re.findall(r"[.!?]+(?=\s|$)", ctx.input.text)
+    return Outline(name=ctx.input.name, words=len(words_of(ctx.input.text)), sentences=max(1, len(sentences)))
 
 
 # A stage that raises is tried again as its Retry says. The waits are stored: another worker may make the next attempt.
@@ -89,10 +90,10 @@ def fetch_review(ctx: PollContext[Ticket]) -> Review | Pending:
     """Ask for the answer, which is there at the third time of asking."""
     if ctx.polls < 2:  # noqa: PLR2004
         return Pending(progress=(ctx.polls + 1) / 3, message=f"{ctx.state.number} is being read")
-    size = ctx.require(count)
+    outline = ctx.require(count)
     levels = {10: "easy", 18: "plain", 25: "demanding"}
-    level = next((name for limit, name in levels.items() if size.words / size.sentences < limit), "hard")
-    return Review(level=level, minutes_to_read=1 + size.words // 230)
+    level = next((name for limit, name in levels.items() if outline.words / outline.sentences < limit), "hard")
+    return Review(level=level, minutes_to_read=1 + outline.words // 230)
 
 
 @stage(poll=fetch_review, dependencies=[count])
@@ -105,10 +106,10 @@ def review(ctx: StageContext[NoInput]) -> Suspend[Ticket]:
 @stage(dependencies=[count, find_words])
 def report(ctx: StageContext[Review]) -> Report:
     """Put everything together: an annotation to find the run by, an artifact to keep, and the output."""
-    name, found = str(ctx.metadata.get("document", "")), ctx.require(find_words)
+    outline, words = ctx.require(count), ctx.require(find_words)
     ctx.annotate("document.level", ctx.input.level)
-    ctx.storage.save("page.md", f"# {name}\n\n{ctx.input.level}, about {', '.join(found)}\n")
-    return Report(name=name, size=ctx.require(count), frequent_words=found, review=ctx.input)
+    ctx.storage.save("page.md", f"# {outline.name}\n\n{ctx.input.level}, about {', '.join(words)}\n")
+    return Report(outline=outline, frequent_words=words, review=ctx.input)
 
 
 # 4. The workflow: `parallel` stages run at the same time. A mistake in the order or in a type is an error here.

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "workflow_engine.cli"]
-WORKFLOW = "workflow_engine.demo.workflow:document_analysis"
+WORKFLOW = "workflow_engine.demo:reading"
 #: Seconds that a process may take before it counts as hanging: a loaded machine is no reason to fail.
 HANGS = 300
 DOCUMENT = '{"name": "cat", "text": "The cat sat. On the mat."}'
@@ -40,7 +40,7 @@ def hear_interrupts() -> None:
 def dev(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """``workflow-engine dev``, ready."""
     with subprocess.Popen(
-        [*COMMAND, "dev", "--concurrency", "2"],
+        [*COMMAND, "dev", WORKFLOW, "--concurrency", "2"],
         cwd=tmp_path,
         env={**environment, "PYTHONUNBUFFERED": "1"},
         preexec_fn=hear_interrupts,  # noqa: PLW1509 - nothing of this process runs in a thread that holds a lock
@@ -62,11 +62,11 @@ def test_the_demo_without_a_terminal_writes_plain_lines(tmp_path: Path, environm
 
     finished = run("demo", "notes.txt", cwd=tmp_path, env=environment)
 
-    assert finished.returncode == 0, finished.stderr
+    assert (finished.returncode, finished.stderr) == (0, "")
     assert "\x1b" not in finished.stdout
-    assert "merge 1/1" in finished.stdout
-    assert "control flow" in finished.stdout
-    assert (tmp_path / "workflow_engine_demo").is_dir()
+    assert "report 1/1" in finished.stdout
+    assert "condition" in finished.stdout
+    assert (tmp_path / "workflow_engine_demo.db").is_file()
     assert not (tmp_path / "cli.db").exists()
 
 
@@ -81,7 +81,7 @@ def test_an_interrupted_demo_says_how_its_runs_go_on(tmp_path: Path, environment
         text=True,
     ) as process:
         assert process.stdout is not None
-        while "merge 0/" not in process.stdout.readline():
+        while "report 0/" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         written, errors = process.communicate(timeout=HANGS)
@@ -103,7 +103,7 @@ def test_dev_executes_what_another_process_creates_and_stops_cleanly(
     created = run(
         "runs",
         "create",
-        "document-analysis",
+        "reading",
         "--app",
         WORKFLOW,
         "--input",
@@ -117,7 +117,7 @@ def test_dev_executes_what_another_process_creates_and_stops_cleanly(
     code = dev.wait(timeout=HANGS)
 
     assert created.returncode == 0, created.stderr
-    assert '"title": "cat"' in created.stdout
+    assert '"name": "cat"' in created.stdout
     assert code == 0
 
 
@@ -135,20 +135,20 @@ def test_worker_is_a_celery_worker_for_the_workflows_named(
     ) as process:
         try:
             created = run(
-                "runs", "create", "document-analysis", "--app", WORKFLOW, "--input", DOCUMENT, "--wait",
+                "runs", "create", "reading", "--app", WORKFLOW, "--input", DOCUMENT, "--wait",
                 cwd=tmp_path, env=connected,
             )  # fmt: skip
         finally:
             process.terminate()
             code = process.wait(timeout=HANGS)
 
-    assert '"title": "cat"' in created.stdout
+    assert '"name": "cat"' in created.stdout
     assert code == 0
 
 
 def test_a_reader_that_stops_reading_is_no_traceback(tmp_path: Path, environment: dict[str, str]) -> None:
     with subprocess.Popen(
-        [*COMMAND, "workflows", "show", "document-analysis", "--json", "--app", WORKFLOW],
+        [*COMMAND, "workflows", "show", "reading", "--json", "--app", WORKFLOW],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,

@@ -129,7 +129,7 @@ def median_age(results: Iterable[DocumentResult]) -> timedelta | None:
 
 
 def _result(name: str, handle: RunHandle[DocumentReport]) -> DocumentResult:
-    run, stages = handle.snapshot(), handle.stages()
+    run, stages = handle.snapshot(), handle.list_stages()
     return DocumentResult(
         name=name,
         run_id=run.id,

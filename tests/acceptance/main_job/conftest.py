@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from workflow_engine.demo.workflow import document_analysis
 
+from document_analysis.workflow import document_analysis
 from workflow_engine.facade.runtime import WorkflowRuntime
 
 if TYPE_CHECKING:
@@ -135,5 +135,6 @@ def fleet_of(
 
 @pytest.fixture
 def fleet(fleet_of: Callable[[AnyWorkflow, str, Path], Fleet]) -> Fleet:
-    """A fleet for the workflow of the demo."""
-    return fleet_of(document_analysis, "workflow_engine.demo.workflow:document_analysis", ROOT)
+    """A fleet for the analysis of documents."""
+    project = ROOT / "examples" / "document_analysis"
+    return fleet_of(document_analysis, "document_analysis.workflow:document_analysis", project)

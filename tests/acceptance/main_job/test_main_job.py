@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 import sqlalchemy as sa
-from workflow_engine.demo.documents import reference_collection
-from workflow_engine.demo.workflow import document_analysis
 
+from document_analysis.documents import reference_collection
+from document_analysis.workflow import document_analysis
 from workflow_engine.facade.executor import WorkflowExecutor
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.store.upkeep.invariants import find_violations

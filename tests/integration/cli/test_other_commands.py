@@ -159,3 +159,16 @@ def test_on_a_terminal_a_deletion_is_asked_about(
 
     assert (asked.code, asked.out) == (0, f"{says}\n")
     assert "Delete 1 run for good?" in asked.err
+
+
+def test_dev_without_workflows_says_how_to_name_them(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WORKFLOW_ENGINE_WORKFLOWS")
+
+    finished = command("dev")
+
+    assert (finished.code, finished.out, finished.err.count("\n")) == (2, "", 1)
+    assert "`workflow-engine dev shop.pipelines:fulfilment`" in finished.err
+    assert "WORKFLOW_ENGINE_WORKFLOWS" in finished.err
+    assert not (tmp_path / "cli.db").exists()

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def dev(connection: Connection, workflows: str | None, concurrency: int) -> None:
     """Execute runs in this process until Ctrl-C: worker, beat, embedded broker, and SQLite unless told otherwise.
 
-    Other processes create runs in the same database; this one finds them after a second or two. WORKFLOWS, --app or
-    WORKFLOW_ENGINE_WORKFLOWS say which workflows: MODULE:ATTRIBUTE, several separated by commas.
+    Other processes create runs in the same database; this one finds them after a second or two.
+    MODULE:ATTRIBUTE (or --app, or WORKFLOW_ENGINE_WORKFLOWS) names a workflow, a list of them or a runtime.
     """
     connection.app = workflows or connection.app
     if not connection.workflow_names:

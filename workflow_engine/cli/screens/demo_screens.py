@@ -119,9 +119,9 @@ def interrupted(url: str) -> Text:
 
 
 def _describe(report: demo.Report) -> list[str]:
-    review = report.review
-    words, minutes = f"{report.size.words:,}", f"{review.minutes_to_read} min"
-    return [one_line(report.name, 40), words, review.level, minutes, ", ".join(report.frequent_words)]
+    outline, review = report.outline, report.review
+    minutes, frequent = f"{review.minutes_to_read} min", ", ".join(report.frequent_words)
+    return [one_line(outline.name, 40), f"{outline.words:,}", review.level, minutes, frequent]
 
 
 def _facts(runs: Sequence[RunSnapshot], stages: Sequence[StageSnapshot], took: timedelta) -> Table:
