@@ -139,8 +139,7 @@ class WorkflowRuntime(RunControl):
         Raises:
             WorkflowNotFoundError: No workflow of that id is registered here.
         """
-        priority = self.registry.priority_of(self.registry.get(workflow_id).id)
-        return commands.DEFAULT_PRIORITY if priority is None else priority
+        return self.registry.priority_of(self.registry.get(workflow_id).id)
 
     @overload
     def create_run(
