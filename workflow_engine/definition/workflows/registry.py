@@ -66,6 +66,11 @@ class Registry:
         """Return the ids of the workflows that were given, sorted; a source of its own is not listed."""
         return tuple(sorted(self._workflows))
 
+    def stage_queues(self) -> list[str]:
+        """Return the queues that stages of the workflows ask for, each once, sorted."""
+        stages = (stage for workflow_id in self.ids() for stage in self.get(workflow_id).stages.values())
+        return sorted({stage.queue for stage in stages if stage.queue is not None})
+
     def priority_of(self, workflow_id: str) -> int:
         """Return the priority of runs for which the caller names none.
 

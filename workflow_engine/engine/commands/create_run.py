@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY, check_text
-from workflow_engine.clock import instant_to_ms, to_milliseconds
-from workflow_engine.definition.checks import check_duration
+from workflow_engine.clock import find_duration_problem, instant_to_ms, to_milliseconds
 from workflow_engine.engine.transitions.new_stage_runs import new_group
 from workflow_engine.errors import IdempotencyConflictError, InvalidDataError
 from workflow_engine.events import EventType
@@ -196,10 +195,9 @@ def _instant(instant: object, name: str) -> int | None:
 
 
 def _check_deadline(deadline: timedelta) -> None:
-    try:
-        check_duration("deadline", deadline)
-    except ValueError as error:
-        raise InvalidDataError("deadline", [str(error)]) from None
+    problem = find_duration_problem(deadline)
+    if problem is not None:
+        raise InvalidDataError("deadline", [f"deadline {problem}"])
 
 
 def fingerprint_of(*texts: str) -> str:
