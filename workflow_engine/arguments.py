@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from workflow_engine.clock import instant_to_ms
+from workflow_engine.clock import find_duration_problem, instant_to_ms
 from workflow_engine.errors import InvalidDataError, InvalidRequestError
 from workflow_engine.names import among
 from workflow_engine.payloads.secrets import clean_text
@@ -19,7 +19,6 @@ StatusT = TypeVar("StatusT", bound="StrEnum")
 LONGEST_IDEMPOTENCY_KEY: Final = 255
 #: The largest number that every column of whole numbers holds.
 LARGEST_NUMBER: Final = 2**31 - 1
-_LONGEST_DURATION: Final = timedelta(days=36_500)
 _LONGEST_SHOWN: Final = 80
 
 
@@ -75,10 +74,9 @@ def check_duration(name: str, value: object, *, zero: bool = False) -> timedelta
     """
     if not isinstance(value, timedelta):
         raise InvalidRequestError(f"{name} must be a timedelta, got {show(value)}")
-    if value < timedelta(0) or (value == timedelta(0) and not zero):
-        raise InvalidRequestError(f"{name} must be {'zero or more' if zero else 'more than zero'}, got {value}")
-    if value > _LONGEST_DURATION:
-        raise InvalidRequestError(f"{name} must be at most {_LONGEST_DURATION.days:,} days, got {value.days:,}")
+    problem = find_duration_problem(value, zero=zero)
+    if problem is not None:
+        raise InvalidRequestError(f"{name} {problem}")
     return value
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 #: Instants that a database row and a message can carry: years 1 to 9998, so that adding a wait never overflows.
-MAX_INSTANT = datetime(9998, 12, 31, tzinfo=UTC)
+MAX_INSTANT: Final = datetime(9998, 12, 31, tzinfo=UTC)
+#: Longer waits are mistakes, and would leave the range of instants.
+LONGEST_DURATION: Final = timedelta(days=36_500)
 
 _SLICE_SECONDS = 0.5
 
@@ -48,6 +50,20 @@ class SystemClock:
         end, never = time.monotonic() + duration.total_seconds(), threading.Event()
         while (left := end - time.monotonic()) > 0:
             never.wait(min(left, _SLICE_SECONDS))
+
+
+def find_duration_problem(duration: timedelta, *, zero: bool = False) -> str | None:
+    """Say which bound a duration breaks; None where it breaks none.
+
+    Args:
+        duration: The duration.
+        zero: Whether it may be zero; it is never negative.
+    """
+    if duration < timedelta(0) or (duration == timedelta(0) and not zero):
+        return f"must be {'zero or more' if zero else 'more than zero'}, got {duration}"
+    if duration > LONGEST_DURATION:
+        return f"must be at most {LONGEST_DURATION.days:,} days, got {duration.days:,}"
+    return None
 
 
 def to_milliseconds(duration: timedelta) -> int:

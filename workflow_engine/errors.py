@@ -122,7 +122,7 @@ class PayloadError(InvalidRequestError):
 
 
 class InvalidPriorityError(InvalidRequestError):
-    """A priority is not a whole number from 0 to 10."""
+    """A priority is not a whole number of the scale (see ``workflow_engine.priorities``)."""
 
 
 class NotFoundError(WorkflowEngineError):

@@ -1,4 +1,4 @@
-"""What an error says about a name that nothing has: the nearest one that there is, and the others."""
+"""Names: which ones a queue may have, and what an error says about a name that nothing has."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+#: A regular expression for the whole of it. Brokers allow more; the names of Redis keys and of the companion queues are
+#: made of it.
+QUEUE_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 
 _MOST_SHOWN: Final = 20
 

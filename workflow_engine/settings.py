@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.names import among
+from workflow_engine.names import QUEUE_NAME, among
 from workflow_engine.payloads.secrets import DEFAULT_WORDS
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-def read_seconds(value: object) -> object:
+def _read_seconds(value: object) -> object:
     """Read ``30`` from the environment as seconds; everything else is pydantic's to read."""
     try:
         return float(value) if isinstance(value, str) else value
@@ -25,24 +25,44 @@ def read_seconds(value: object) -> object:
         return value
 
 
-def read_key(value: object) -> object:
+def _read_key(value: object) -> object:
     """Read an empty key as none: with it everybody could sign."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     return None if isinstance(text, str) and not text.strip() else value
 
 
 #: In the environment: ISO 8601 (``PT30S``) or seconds (``30``).
-Duration = Annotated[timedelta, BeforeValidator(read_seconds)]
+Duration = Annotated[timedelta, BeforeValidator(_read_seconds)]
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
 
 
-class Settings(BaseSettings):
-    """Settings of the engine; arguments win over environment variables, those over the defaults.
+class EnvironmentSettings(BaseSettings):
+    """Base of settings: arguments win over ``WORKFLOW_ENGINE_*`` in the environment, those over the defaults.
 
     Durations in the environment are ISO 8601 (``PT30S``) or seconds (``30``).
     """
 
     model_config = SettingsConfigDict(env_prefix="WORKFLOW_ENGINE_", extra="forbid", frozen=True)
+
+    #: What errors call the values of the class.
+    kind: ClassVar[str] = "settings"
+
+    @classmethod
+    def load(cls, **values: Any) -> Self:
+        """Build settings from arguments (None means not given), the environment and defaults.
+
+        Raises:
+            ConfigurationError: A value does not fit; the message names the setting, not its value.
+        """
+        try:
+            return cls(**{name: value for name, value in values.items() if value is not None})
+        except ValidationError as error:
+            problems = [_describe(detail, cls) for detail in error.errors(include_input=False)]
+            raise ConfigurationError(f"Invalid {cls.kind}: " + "; ".join(problems)) from None
+
+
+class Settings(EnvironmentSettings):
+    """Settings of the library, the same for every process that opens the database."""
 
     #: SQLAlchemy URL of the authority. PostgreSQL in production, SQLite for one host.
     database_url: str = "sqlite:///workflow_engine.db"
@@ -50,7 +70,7 @@ class Settings(BaseSettings):
     broker_url: str = "memory://"
     #: Queue (and prefix of the companion queues) that stages go to unless they name another. Apps that share a database
     #: need one each.
-    queue: str = Field(default="workflow", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    queue: str = Field(default="workflow", pattern=f"^{QUEUE_NAME}$")
 
     #: How long a worker may be silent before its stages are given to others. Heartbeats come three times as often.
     lease: Positive = timedelta(seconds=30)
@@ -84,7 +104,7 @@ class Settings(BaseSettings):
     #: Parts of names whose values are replaced in logs, events, errors and on screens, whatever their case.
     redact_keys: tuple[str, ...] = DEFAULT_WORDS
     #: Signs the tokens of ``runtime.callback_token``; unset or empty means that no token can be made or accepted.
-    signing_key: Annotated[SecretStr | None, BeforeValidator(read_key)] = None
+    signing_key: Annotated[SecretStr | None, BeforeValidator(_read_key)] = None
 
     #: Delete ended runs this long after their end, a few with every sweep; unset keeps them for ever.
     retention: Positive | None = None
@@ -96,22 +116,9 @@ class Settings(BaseSettings):
     #: Connections a process keeps open to PostgreSQL; it opens up to twenty more while it needs them.
     pool_size: int = Field(default=5, ge=1)
 
-    @classmethod
-    def load(cls, **values: Any) -> Settings:
-        """Build settings from arguments (None means not given), the environment and defaults.
 
-        Raises:
-            ConfigurationError: A value does not fit; the message names the setting, not its value.
-        """
-        try:
-            return cls(**{name: value for name, value in values.items() if value is not None})
-        except ValidationError as error:
-            problems = [_describe(detail) for detail in error.errors(include_input=False)]
-            raise ConfigurationError("Invalid settings: " + "; ".join(problems)) from None
-
-
-def _describe(detail: ErrorDetails) -> str:
+def _describe(detail: ErrorDetails, source: type[EnvironmentSettings]) -> str:
     name = ".".join(map(str, detail["loc"]))
     if detail["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting" + among(name, Settings.model_fields, kind="settings")
+        return f"{name}: there is no such setting" + among(name, source.model_fields, kind=source.kind)
     return f"{name}: {detail['msg']}"

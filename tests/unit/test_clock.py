@@ -5,12 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_engine.clock import MAX_INSTANT, SystemClock, instant_to_ms, ms_to_instant, to_milliseconds
+from workflow_engine import WorkflowBuilder, WorkflowRuntime, arguments, clock
+from workflow_engine.clock import (
+    LONGEST_DURATION,
+    MAX_INSTANT,
+    SystemClock,
+    instant_to_ms,
+    ms_to_instant,
+    to_milliseconds,
+)
+from workflow_engine.definition import NoInput, define_stage
+from workflow_engine.errors import WorkflowEngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -92,3 +106,35 @@ def test_sleeping_waits_for_the_duration_in_slices(
     SystemClock().sleep(duration)
 
     assert waits == slices
+
+
+def take_as_argument(duration: timedelta) -> None:
+    arguments.check_duration("valid_for", duration)
+
+
+def take_as_option(duration: timedelta) -> None:
+    define_stage(id="a", execute=lambda _: 1, input=NoInput, output=int, timeout=duration)
+
+
+def take_as_deadline_of_a_workflow(duration: timedelta) -> None:
+    only = define_stage(id="a", execute=lambda _: 1, input=NoInput, output=int)
+    WorkflowBuilder("a", deadline=duration).pipe(only).build()
+
+
+def take_as_deadline_of_a_run(duration: timedelta) -> None:
+    only = define_stage(id="a", execute=lambda _: 1, input=NoInput, output=int)
+    with WorkflowRuntime(WorkflowBuilder("a").pipe(only).build(), database_url="sqlite://") as runtime:
+        runtime.create_run("a", deadline=duration)
+
+
+@pytest.mark.parametrize(
+    "take", [take_as_argument, take_as_option, take_as_deadline_of_a_workflow, take_as_deadline_of_a_run]
+)
+def test_one_bound_of_durations_is_what_everything_that_takes_one_goes_by(
+    take: Callable[[timedelta], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(LONGEST_DURATION)
+    monkeypatch.setattr(clock, "LONGEST_DURATION", timedelta(days=7))
+
+    with pytest.raises((ValueError, WorkflowEngineError), match="must be at most 7 days, got 36,500"):
+        take(LONGEST_DURATION)

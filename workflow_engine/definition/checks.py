@@ -9,13 +9,11 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from workflow_engine.clock import find_duration_problem
+from workflow_engine.names import QUEUE_NAME
 from workflow_engine.payloads.secrets import clean_text
 
-#: Longer waits are mistakes, and would leave the range of dates.
-LONGEST_WAIT: Final = timedelta(days=36_500)
-
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
-_QUEUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def is_valid_id(value: object) -> bool:
@@ -40,10 +38,9 @@ def check_duration(name: str, value: object, *, zero: bool = False) -> None:
     """
     if not isinstance(value, timedelta):
         raise TypeError(f"{name} must be a timedelta, not {type(value).__name__}")
-    if value < timedelta(0) or (value == timedelta(0) and not zero):
-        raise ValueError(f"{name} must be {'zero or more' if zero else 'more than zero'}, got {value}")
-    if value > LONGEST_WAIT:
-        raise ValueError(f"{name} must be at most {LONGEST_WAIT.days:,} days, got {value.days:,}")
+    problem = find_duration_problem(value, zero=zero)
+    if problem is not None:
+        raise ValueError(f"{name} {problem}")
 
 
 def check_optional_duration(name: str, value: object) -> None:
@@ -139,7 +136,7 @@ def check_queue(queue: Any) -> None:
         ValueError: It is not 1 to 100 letters, digits, ``_``, ``.`` and ``-``, the first one a letter or digit.
     """
     check_name("queue", queue)
-    if not _QUEUE.fullmatch(queue):
+    if not re.fullmatch(QUEUE_NAME, queue):
         raise ValueError(f"queue must be 1 to 100 letters, digits, '_', '.' and '-', got {queue[:120]!r}")
 
 

@@ -9,12 +9,8 @@ from workflow_engine.engine.commands.answer_callback import StageKey, complete_s
 from workflow_engine.engine.commands.callback_tokens import make_token, read_token
 from workflow_engine.engine.commands.cancel_run import cancel_run
 from workflow_engine.engine.commands.create_run import (
-    DEFAULT_PRIORITY,
-    HIGHEST_PRIORITY,
-    LOWEST_PRIORITY,
     CreatedRun,
     CreateRun,
-    check_priority,
     create_run,
 )
 from workflow_engine.engine.commands.fork_run import fork_run
@@ -33,9 +29,6 @@ from workflow_engine.engine.upkeep.reap import reap_expired, reap_worker
 from workflow_engine.engine.upkeep.sweep import SweepReport, sweep
 
 __all__ = [
-    "DEFAULT_PRIORITY",
-    "HIGHEST_PRIORITY",
-    "LOWEST_PRIORITY",
     "CreateRun",
     "CreatedRun",
     "Dispatcher",
@@ -45,7 +38,6 @@ __all__ = [
     "StageKey",
     "SweepReport",
     "cancel_run",
-    "check_priority",
     "complete_stage",
     "create_run",
     "execute_stage",

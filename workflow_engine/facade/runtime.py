@@ -139,8 +139,7 @@ class WorkflowRuntime(RunControl):
         Raises:
             WorkflowNotFoundError: No workflow of that id is registered here.
         """
-        priority = self.registry.priority_of(self.registry.get(workflow_id).id)
-        return commands.DEFAULT_PRIORITY if priority is None else priority
+        return self.registry.priority_of(self.registry.get(workflow_id).id)
 
     @overload
     def create_run(
@@ -242,7 +241,11 @@ class WorkflowRuntime(RunControl):
                     f"This runtime is installed in {self._app!r} already; one app serves one runtime"
                 )
             install(
-                app, self._build_engine, settings=self.settings, stage_queues=self._list_stage_queues, consume=consume
+                app,
+                self._build_engine,
+                settings=self.settings,
+                stage_queues=self.registry.stage_queues,
+                consume=consume,
             )
             self._app = app
 
@@ -319,10 +322,6 @@ class WorkflowRuntime(RunControl):
             if self._own_dispatcher is None:
                 self._own_dispatcher = CeleryDispatcher(self.app, self.settings)
             return self._own_dispatcher
-
-    def _list_stage_queues(self) -> list[str]:
-        workflows = [self.registry.get(workflow_id) for workflow_id in self.registry.ids()]
-        return [stage.queue for workflow in workflows for stage in workflow.stages.values() if stage.queue is not None]
 
     def _sweep_quietly(self) -> None:
         try:

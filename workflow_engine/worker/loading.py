@@ -110,13 +110,7 @@ def install_workflows(app: Celery, settings: Settings, registry: Registry) -> No
         ensure(engine.database, auto_upgrade_sqlite=settings.auto_upgrade_sqlite)
         return engine
 
-    install(app, build_engine, settings=settings, stage_queues=lambda: list_stage_queues(registry))
-
-
-def list_stage_queues(registry: Registry) -> list[str]:
-    """Return the queues that stages of the registry ask for."""
-    stages = [stage for workflow_id in registry.ids() for stage in registry.get(workflow_id).stages.values()]
-    return sorted({stage.queue for stage in stages if stage.queue is not None})
+    install(app, build_engine, settings=settings, stage_queues=registry.stage_queues)
 
 
 def _load(name: str) -> Any:

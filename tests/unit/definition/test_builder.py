@@ -215,10 +215,10 @@ def test_workflow_ids_must_match(wrong: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"priority": 11}, "priority must be a whole number from 0 to 10, got 11"),
-        ({"priority": -1}, "priority must be a whole number from 0 to 10, got -1"),
-        ({"priority": True}, "priority must be a whole number from 0 to 10, got True"),
-        ({"priority": 5.0}, "priority must be a whole number from 0 to 10, got 5.0"),
+        ({"priority": 11}, "priority must be a whole number from 0 (least) to 10 (most important), got 11"),
+        ({"priority": -1}, "priority must be a whole number from 0 (least) to 10 (most important), got -1"),
+        ({"priority": True}, "priority must be a whole number from 0 (least) to 10 (most important), got True"),
+        ({"priority": 5.0}, "priority must be a whole number from 0 (least) to 10 (most important), got 5.0"),
         ({"deadline": 60}, "deadline must be a timedelta, not int"),
         ({"deadline": timedelta(0)}, "deadline must be more than zero"),
         ({"on_failure": "panic"}, "on_failure must be one of 'finish_running', 'fail_fast', 'wait_all', got 'panic'"),

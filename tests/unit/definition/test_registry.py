@@ -16,6 +16,7 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.errors import DefinitionError, InvalidPriorityError, WorkflowNotFoundError
+from workflow_engine.priorities import DEFAULT_PRIORITY
 
 
 def build(workflow_id: str, priority: int | None = None) -> Workflow[Any, Any]:
@@ -115,8 +116,8 @@ def test_the_priority_comes_from_the_workflow() -> None:
     registry = as_registry([BILLING, REPORTS])
 
     assert registry.priority_of("billing") == 0
-    assert registry.priority_of("reports") is None
-    assert registry.priority_of("other") is None
+    assert registry.priority_of("reports") == DEFAULT_PRIORITY
+    assert registry.priority_of("other") == DEFAULT_PRIORITY
 
 
 def test_the_priority_of_the_team_wins() -> None:
@@ -127,5 +128,5 @@ def test_the_priority_of_the_team_wins() -> None:
 
 @pytest.mark.parametrize("wrong", [11, -1, True, 1.0, "5"], ids=repr)
 def test_a_priority_out_of_range_is_refused(wrong: object) -> None:
-    with pytest.raises(InvalidPriorityError, match="from 0 to 10"):
+    with pytest.raises(InvalidPriorityError, match=r"from 0 \(least\) to 10"):
         as_registry(PrioritySource(wrong)).priority_of("billing")

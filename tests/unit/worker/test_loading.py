@@ -16,7 +16,6 @@ from workflow_engine.worker.loading import (
     WORKFLOWS_VARIABLE,
     collect_workflows,
     install_from_environment,
-    list_stage_queues,
     load_named,
     make_app,
 )
@@ -106,7 +105,7 @@ def test_workflows_that_are_named_get_an_app_of_their_own(monkeypatch: pytest.Mo
 
 
 def test_queues_are_listed_once() -> None:
-    assert list_stage_queues(collect_workflows([[first, second]])) == ["printer"]
+    assert collect_workflows([[first, second]]).stage_queues() == ["printer"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from workflow_engine.errors import RunCancelled, RunFailed, RunWaitTimeout
 from workflow_engine.facade.reading import RunReader
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.payloads.secrets import Redactor
+from workflow_engine.priorities import HIGHEST_PRIORITY, LOWEST_PRIORITY
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -43,7 +44,7 @@ def runs() -> None:
 @click.argument("workflow_id", metavar="WORKFLOW")
 @click.option("--input", "input_", type=JSON, metavar="JSON", help="Input: JSON, @file, or - for standard input.")
 @click.option("--config", type=JSON, metavar="JSON", help='Config by stage: {"extract": {"max_chars": 100}}.')
-@click.option("--priority", type=int, help="0 to 10; higher is more important.")
+@click.option("--priority", type=int, help=f"{LOWEST_PRIORITY} to {HIGHEST_PRIORITY}; higher is more important.")
 @click.option("--metadata", type=PAIR, multiple=True, help="A pair to find the run by; may be repeated.")
 @click.option("--idempotency-key", "--key", "idempotency_key", help="The same key gives the same run.")
 @click.option("--wait", is_flag=True, help="Wait for the end and write the output.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from workflow_engine.definition.workflows.verification import HIGHEST_PRIORITY, is_priority
 from workflow_engine.definition.workflows.workflow import Workflow
-from workflow_engine.errors import DefinitionError, InvalidPriorityError, WorkflowNotFoundError
+from workflow_engine.errors import DefinitionError, WorkflowNotFoundError
+from workflow_engine.priorities import DEFAULT_PRIORITY, check_priority
 
 AnyWorkflow = Workflow[Any, Any]
 
@@ -66,23 +66,25 @@ class Registry:
         """Return the ids of the workflows that were given, sorted; a source of its own is not listed."""
         return tuple(sorted(self._workflows))
 
-    def priority_of(self, workflow_id: str) -> int | None:
-        """Return the priority of a workflow's runs: ``get_workflow_priority`` of the source, then the workflow's own.
+    def stage_queues(self) -> list[str]:
+        """Return the queues that stages of the workflows ask for, each once, sorted."""
+        stages = (stage for workflow_id in self.ids() for stage in self.get(workflow_id).stages.values())
+        return sorted({stage.queue for stage in stages if stage.queue is not None})
+
+    def priority_of(self, workflow_id: str) -> int:
+        """Return the priority of runs for which the caller names none.
+
+        It is what ``get_workflow_priority`` of the source says, else the workflow's own, else the default.
 
         Raises:
-            InvalidPriorityError: The source gave something else than a whole number from 0 to 10.
+            InvalidPriorityError: The source gave something that is not a priority.
         """
         ask = getattr(self._source, "get_workflow_priority", None)
         priority = ask(workflow_id) if ask is not None else None
-        if priority is not None and not is_priority(priority):
-            raise InvalidPriorityError(
-                f"get_workflow_priority({workflow_id!r}) must be a whole number from 0 to {HIGHEST_PRIORITY}, "
-                f"got {priority!r}"
-            )
         if priority is not None:
-            return int(priority)
+            return check_priority(priority, name=f"get_workflow_priority({workflow_id!r})")
         workflow = self.find(workflow_id)
-        return workflow.priority if workflow else None
+        return DEFAULT_PRIORITY if workflow is None or workflow.priority is None else workflow.priority
 
 
 def as_registry(workflows: object) -> Registry:

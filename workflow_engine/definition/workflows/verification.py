@@ -9,14 +9,13 @@ from workflow_engine.definition.checks import check_name, check_optional_duratio
 from workflow_engine.definition.stages.stage import Stage
 from workflow_engine.definition.workflows.compatibility import refuse_group, refuse_value
 from workflow_engine.definition.workflows.groups import GroupFailurePolicy
-from workflow_engine.errors import DefinitionError
+from workflow_engine.errors import DefinitionError, InvalidPriorityError
 from workflow_engine.names import among
 from workflow_engine.payloads.schemas import Schema
+from workflow_engine.priorities import check_priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-HIGHEST_PRIORITY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,7 @@ def check_draft(draft: Draft) -> None:
 def _mistakes_of_head(draft: Draft) -> Iterator[str]:
     if not is_valid_id(draft.id):
         yield describe_id("workflow", draft.id)
-    if draft.priority is not None and not is_priority(draft.priority):
-        yield f"priority must be a whole number from 0 to {HIGHEST_PRIORITY}, got {draft.priority!r}"
+    yield from _mistakes_of_priority(draft.priority)
     yield from _mistakes_of_policy(draft.on_failure)
     try:
         check_optional_duration("deadline", draft.deadline)
@@ -78,9 +76,12 @@ def _mistakes_of_head(draft: Draft) -> Iterator[str]:
         yield str(error)
 
 
-def is_priority(value: object) -> bool:
-    """Tell whether ``value`` is a whole number from 0 to 10."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HIGHEST_PRIORITY
+def _mistakes_of_priority(priority: object) -> Iterator[str]:
+    try:
+        if priority is not None:
+            check_priority(priority)
+    except InvalidPriorityError as error:
+        yield str(error)
 
 
 def _mistakes_of_policy(policy: object) -> Iterator[str]:

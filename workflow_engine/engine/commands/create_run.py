@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY, check_text
-from workflow_engine.clock import instant_to_ms, to_milliseconds
-from workflow_engine.definition.checks import check_duration
+from workflow_engine.clock import find_duration_problem, instant_to_ms, to_milliseconds
 from workflow_engine.engine.transitions.new_stage_runs import new_group
-from workflow_engine.errors import IdempotencyConflictError, InvalidDataError, InvalidPriorityError
+from workflow_engine.errors import IdempotencyConflictError, InvalidDataError
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.payloads.secrets import clean_text, redacting
 from workflow_engine.payloads.text import encode_json
 from workflow_engine.payloads.unset import MARK
+from workflow_engine.priorities import check_priority
 from workflow_engine.store.moves.locked_run import LockedRun
 from workflow_engine.store.reads.runs import find_by_idempotency_key, insert_metadata
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.moves.locked_run import Transaction
 
-LOWEST_PRIORITY, DEFAULT_PRIORITY, HIGHEST_PRIORITY = 0, 5, 10
 _LONGEST_METADATA_KEY = 200
 #: Values of metadata that runs can be searched by are scalars of at most so many characters of JSON.
 _LONGEST_SEARCHABLE = 255
@@ -41,7 +40,7 @@ class CreateRun:
     input: object = None
     #: Overrides of the stages' default configs, by stage id.
     config: Mapping[str, Any] | None = None
-    #: None: what the registry says for the workflow, else the workflow's own, else 5.
+    #: None: the priority that the registry has for runs of the workflow.
     priority: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
@@ -149,22 +148,7 @@ def _accepts_none(workflow: Workflow[Any, Any]) -> bool:
 
 
 def _priority_of(engine: Engine, workflow: Workflow[Any, Any], asked: int | None) -> int:
-    candidates = (asked, engine.registry.priority_of(workflow.id), workflow.priority, DEFAULT_PRIORITY)
-    return check_priority(next(candidate for candidate in candidates if candidate is not None))
-
-
-def check_priority(priority: object) -> int:
-    """Return the priority.
-
-    Raises:
-        InvalidPriorityError: It is not a whole number from 0 to 10.
-    """
-    if isinstance(priority, int) and not isinstance(priority, bool) and LOWEST_PRIORITY <= priority <= HIGHEST_PRIORITY:
-        return priority
-    raise InvalidPriorityError(
-        f"priority must be a whole number from {LOWEST_PRIORITY} (least) to {HIGHEST_PRIORITY} (most important), "
-        f"got {priority!r}"
-    )
+    return engine.registry.priority_of(workflow.id) if asked is None else check_priority(asked)
 
 
 def _metadata_text(metadata: object, max_bytes: int) -> str:
@@ -211,10 +195,9 @@ def _instant(instant: object, name: str) -> int | None:
 
 
 def _check_deadline(deadline: timedelta) -> None:
-    try:
-        check_duration("deadline", deadline)
-    except ValueError as error:
-        raise InvalidDataError("deadline", [str(error)]) from None
+    problem = find_duration_problem(deadline)
+    if problem is not None:
+        raise InvalidDataError("deadline", [f"deadline {problem}"])
 
 
 def fingerprint_of(*texts: str) -> str:

@@ -11,7 +11,6 @@ from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.commands.create_run import (
     CreatedRun,
     check_key,
-    check_priority,
     existing_run,
     fingerprint_of,
 )
@@ -22,6 +21,7 @@ from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.payloads.secrets import redacting
 from workflow_engine.payloads.text import decode_json, encode_json
+from workflow_engine.priorities import check_priority
 from workflow_engine.store.moves.locked_run import LockedRun
 from workflow_engine.store.reads.forks import copy_columns, copy_metadata, stage_runs_to_share
 

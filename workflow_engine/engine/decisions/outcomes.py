@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from workflow_engine.clock import to_milliseconds
+from workflow_engine.clock import LONGEST_DURATION, to_milliseconds
 from workflow_engine.definition import UntilRuns
-from workflow_engine.definition.checks import LONGEST_WAIT
 from workflow_engine.definition.stages.outcomes import NEVER_RETRIED
 from workflow_engine.engine.decisions.transient_errors import is_transient
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, ErrorCode, RetryAfter
@@ -126,7 +125,7 @@ def decide_error(
         if claim.postponements >= MAX_POSTPONEMENTS:
             problem = f"postponed more than {MAX_POSTPONEMENTS} times; the last time: {failure.message}"
             return Failed(replace(failure, message=problem))
-        return Retrying(failure, to_milliseconds(min(error.delay, LONGEST_WAIT)), is_postponement=True)
+        return Retrying(failure, to_milliseconds(min(error.delay, LONGEST_DURATION)), is_postponement=True)
     failures = claim.attempt - claim.crashes - claim.postponements
     is_ours = isinstance(error, STORE_ERRORS) and not isinstance(error, retry.give_up_on)
     if failures >= claim.max_attempts or not (is_ours or retry.covers(error)):
@@ -187,7 +186,7 @@ def decide_poll_error(
 
 
 def _poll_wait(wait: timedelta, settings: Settings) -> int:
-    return to_milliseconds(min(max(wait, settings.min_poll_interval), LONGEST_WAIT))
+    return to_milliseconds(min(max(wait, settings.min_poll_interval), LONGEST_DURATION))
 
 
 def _end_if_last(outcome: NotReady, stage: Stage[Any, Any], claim: Claim, settings: Settings, reason: str) -> NotReady:

@@ -12,8 +12,8 @@ from workflow_engine.engine.transitions.unit_of_work import for_each, with_run, 
 from workflow_engine.errors import ErrorCode
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, StageStatus
+from workflow_engine.priorities import RECOVERY_PRIORITY
 from workflow_engine.store.connection.error_texts import summarize_any
-from workflow_engine.store.moves.locked_run import RECOVERY_PRIORITY
 from workflow_engine.store.records import Limit, StageFailure
 from workflow_engine.store.upkeep.overdue import expired_in_queue, expired_suspensions, overdue_runs
 

@@ -22,6 +22,7 @@ from workflow_engine.errors import StoreError
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import ACTIVE_STAGE, RunStatus, StageStatus
 from workflow_engine.payloads.text import encode_json
+from workflow_engine.priorities import LOWEST_POLL_PRIORITY
 from workflow_engine.store.records import (
     LONGEST_TOLD,
     AttemptOutcome,
@@ -55,11 +56,6 @@ _SHARED_COLUMNS = (
     "stage_id", "stage_name", "stage_number", "execution_group", "input_group", "dependencies", "status",
     "max_attempts", "max_crashes", "queue", "priority", "dispatch_priority", "output_id", "metrics",
 )  # fmt: skip
-#: Where work that was sent before and lost is sent again: the list that is read first.
-RECOVERY_PRIORITY = 10
-#: Polls are sent no lower than runs are by default. Work of a low priority may wait for as long as there is any other;
-#: what it has started elsewhere and waits for is done, paid, and has a time limit.
-LOWEST_POLL_PRIORITY = 5
 
 
 class LockedRun:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import and_, case, func, literal, or_, select, update
 
 from workflow_engine.lifecycle import LIVE_RUN, StageStatus
-from workflow_engine.store.moves.locked_run import LOWEST_POLL_PRIORITY, RECOVERY_PRIORITY
+from workflow_engine.priorities import LOWEST_POLL_PRIORITY, RECOVERY_PRIORITY
 from workflow_engine.store.records import Hint
 from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import controls, runs, stages

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from workflow_engine.priorities import HIGHEST_PRIORITY
 from workflow_engine.worker.wire.supported_brokers import Broker
 
 #: How many lists a queue has.
@@ -23,13 +24,10 @@ STEPS: Final = 10
 #: The transport option that gives each step a list of its own; kombu's default has four lists.
 PRIORITY_STEPS: Final = {"priority_steps": list(range(STEPS))}
 
-#: What carries no stage, and must not wait behind any.
-MOST_IMPORTANT: Final = 10
-
 
 def priority_step(priority: int) -> int:
     """Return the kombu priority of a public one; 1 and 0 share the last step."""
-    return min(STEPS - 1, max(0, MOST_IMPORTANT - priority))
+    return min(STEPS - 1, max(0, HIGHEST_PRIORITY - priority))
 
 
 def broker_priority(priority: int, broker: Broker) -> int:

@@ -8,8 +8,9 @@ import socket
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from workflow_engine.priorities import HIGHEST_PRIORITY
 from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
-from workflow_engine.worker.wire.broker_priorities import MOST_IMPORTANT, broker_priority
+from workflow_engine.worker.wire.broker_priorities import broker_priority
 
 if TYPE_CHECKING:
     from workflow_engine.store.records import Hint
@@ -66,7 +67,7 @@ def publish_options(hint: Hint, broker: Broker) -> dict[str, Any]:
 
 def tick_options(queue: str, broker: Broker) -> dict[str, Any]:
     """Return how to publish a tick: before everything else."""
-    return _options(queue, broker_priority(MOST_IMPORTANT, broker), _headers(SWEEP, str(uuid4()), "()"))
+    return _options(queue, broker_priority(HIGHEST_PRIORITY, broker), _headers(SWEEP, str(uuid4()), "()"))
 
 
 def _options(queue: str, priority: int, named: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
-from workflow_engine.worker.wire.broker_priorities import MOST_IMPORTANT
+from workflow_engine.priorities import HIGHEST_PRIORITY
 from workflow_engine.worker.wire.supported_brokers import Broker, broker_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ logger = logging.getLogger("workflow_engine.broker")
 
 #: For RabbitMQ; other brokers take no notice. Changing one of them makes every deployed queue another one.
 ARGUMENTS: Final[dict[str, Any]] = {
-    "x-max-priority": MOST_IMPORTANT,
+    "x-max-priority": HIGHEST_PRIORITY,
     # Said because a virtual host may have another default; quorum queues have no such priorities.
     "x-queue-type": "classic",
 }
