@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from workflow_engine.definition import (
         AnnotationKey,
         CancelContext,
+        ChildRun,
         GroupFailurePolicy,
         GroupOutput,
         NoInput,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnnotationKey",
     "CancelContext",
+    "ChildRun",
     "GroupFailurePolicy",
     "GroupOutput",
     "NoInput",

@@ -92,7 +92,7 @@ class Execution:
     @property
     def idempotency_key(self) -> str:
         """``run:generation:stage``: the same in every attempt, different after a rerun."""
-        return f"{self.run_id}:{self.generation}:{self.stage_id}"
+        return self._identity.idempotency_key
 
     @property
     def metadata(self) -> Mapping[str, Any]:

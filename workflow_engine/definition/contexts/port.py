@@ -36,6 +36,11 @@ class StageIdentity:
     #: The run's metadata.
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def idempotency_key(self) -> str:
+        """``run:generation:stage``: the same in every attempt, different after a rerun."""
+        return f"{self.run_id}:{self.generation}:{self.stage_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredOutput:
