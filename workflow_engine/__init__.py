@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from workflow_engine.definition import (
         AnnotationKey,
         CancelContext,
+        ChildRun,
         GroupFailurePolicy,
         GroupOutput,
         NoInput,
@@ -29,14 +30,15 @@ if TYPE_CHECKING:
     )
     from workflow_engine.errors import RetryAfter, WorkflowEngineError
     from workflow_engine.facade.executor import WorkflowExecutor
+    from workflow_engine.facade.run_handle import RunHandle
     from workflow_engine.facade.runtime import WorkflowRuntime, create_workflow_runtime
-    from workflow_engine.facade.steering import RunHandle
     from workflow_engine.lifecycle import RunStatus, StageStatus
     from workflow_engine.settings import Settings
 
 __all__ = [
     "AnnotationKey",
     "CancelContext",
+    "ChildRun",
     "GroupFailurePolicy",
     "GroupOutput",
     "NoInput",
@@ -64,7 +66,7 @@ __all__ = [
 
 _ELSEWHERE: Final = {
     "RetryAfter": "errors",
-    "RunHandle": "facade.steering",
+    "RunHandle": "facade.run_handle",
     "RunStatus": "lifecycle",
     "Settings": "settings",
     "StageStatus": "lifecycle",

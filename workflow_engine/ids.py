@@ -1,9 +1,10 @@
-"""Time-ordered ids."""
+"""Ids: how they are made, and how a thing that has one is named."""
 
 from __future__ import annotations
 
 import secrets
 import time
+from typing import Protocol
 from uuid import UUID
 
 
@@ -15,3 +16,16 @@ def new_id() -> str:
     value |= 0b10 << 62
     value |= secrets.randbits(62)
     return str(UUID(int=value))
+
+
+class HasId(Protocol):
+    """Anything with an id: a stage, a workflow, a handle of a run."""
+
+    @property
+    def id(self) -> str:
+        """What it is known by."""
+
+
+def id_of(named: HasId | str) -> str:
+    """Return the id of something that is given by itself or by its id."""
+    return named if isinstance(named, str) else named.id

@@ -13,10 +13,12 @@ from pydantic import SecretStr
 from workflow_engine import WorkflowRuntime
 from workflow_engine.definition import StageContext, WorkflowBuilder, stage
 from workflow_engine.errors import InvalidRequestError
+from workflow_engine.facade.annotating import RunNotes
 from workflow_engine.facade.argument_checks import find_check
 from workflow_engine.facade.callbacks import RunCallbacks
 from workflow_engine.facade.reading import RunReader
-from workflow_engine.facade.steering import RunControl, RunHandle
+from workflow_engine.facade.run_handle import RunHandle
+from workflow_engine.facade.steering import RunControl
 from workflow_engine.settings import Settings
 from workflow_engine.store.schema.tables import metadata
 from workflow_engine.testing.kit import WorkflowTester
@@ -123,7 +125,7 @@ FINE: dict[str, Any] = {
 
 
 def public_methods() -> Iterator[tuple[type, str]]:
-    for cls in (RunReader, RunCallbacks, RunControl, RunHandle, WorkflowRuntime):
+    for cls in (RunReader, RunCallbacks, RunNotes, RunControl, RunHandle, WorkflowRuntime):
         for name, member in vars(cls).items():
             if inspect.isfunction(member) and not name.startswith("_"):
                 yield cls, name
@@ -181,7 +183,7 @@ def count_rows(database: Database) -> dict[str, int]:
 def test_what_an_argument_cannot_mean_is_refused_and_nothing_changes(
     run: RunHandle[Any], cls: type, method: str, parameter: str
 ) -> None:
-    runtime: Any = run._control
+    runtime: Any = run._runs
     call = getattr(run if cls is RunHandle else runtime, method)
     fine = {"run_id": run.id, **FINE, "token": runtime.callback_token(run.id, "read")}
     needed = [one.name for one in inspect.signature(call).parameters.values() if one.default is one.empty]

@@ -88,6 +88,31 @@ def test_a_failed_run_is_rerun_by_its_handle(runtime: WorkflowRuntime) -> None:
         runtime.rerun(run.id, from_stage=mark)
 
 
+def test_a_handle_completes_or_fails_a_waiting_stage_of_its_run(runtime: WorkflowRuntime) -> None:
+    good, bad, other = begin_approval(runtime), begin_approval(runtime), begin_approval(runtime)
+
+    assert good.complete_stage(approve, Stamp(number=1)) is True
+    assert bad.fail_stage("approve", "refused") is True
+    assert runtime.complete_by_token(other.callback_token(approve, valid_for=timedelta(hours=1)), {"number": 2}) is True
+
+    assert (good.output(), other.output()) == (Stamp(number=1), Stamp(number=2))
+    assert bad.snapshot().error_code == "REPORTED"
+
+
+def test_a_handle_pauses_resumes_annotates_and_forks_its_run(runtime: WorkflowRuntime) -> None:
+    waiting, done = runtime.create_run(pages, Page(number=1)), finish(runtime, 3)
+
+    waiting.pause()
+    was_paused = waiting.snapshot().paused
+    waiting.resume()
+    note = done.annotate(SCORE, 5, actor="ada", idempotency_key="k")
+    fork = done.fork(from_stage=mark, priority=9)
+
+    assert (was_paused, waiting.snapshot().paused) == (True, False)
+    assert (done.annotate(SCORE, 5, actor="ada", idempotency_key="k").id, note.value, note.actor) == (note.id, 5, "ada")
+    assert (fork.snapshot().forked_from, fork.snapshot().priority) == (done.id, 9)
+
+
 def test_all_failed_runs_are_rerun_from_the_stage_that_failed(
     runtime: WorkflowRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,34 +1,29 @@
-"""What code outside of stages reports: outcomes of stages that wait for it, annotations, log lines."""
+"""Callbacks: code outside of a stage tells how the stage ended, named by its run and id or by a signed token."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from workflow_engine import engine as commands
-from workflow_engine.definition.contexts.annotations import to_annotation
+from workflow_engine.definition.contexts.port import CALLBACK_VALIDITY
 from workflow_engine.engine import StageKey, read_token
-from workflow_engine.errors import InvalidDataError, NotFoundError, StageNotFoundError
+from workflow_engine.errors import NotFoundError, StageNotFoundError
 from workflow_engine.facade.argument_checks import checks_arguments
-from workflow_engine.facade.reading import AnyStage, RunReader, id_of
-from workflow_engine.facade.stage_log import log_from_outside
-from workflow_engine.ids import new_id
-from workflow_engine.payloads.text import encode_json
-from workflow_engine.store.reads.annotations import add_annotation
+from workflow_engine.facade.reading import AnyStage, RunReader
+from workflow_engine.ids import id_of
 from workflow_engine.store.reads.stage_queries import find_stage_run
 
 if TYPE_CHECKING:
-    from workflow_engine.definition import AnnotationKey, StageLog
-    from workflow_engine.engine import Engine
-    from workflow_engine.store.reads.snapshots import AnnotationEntry, StageSnapshot
+    from datetime import timedelta
 
-TOKEN_VALIDITY: Final = timedelta(days=2)
+    from workflow_engine.engine import Engine
+    from workflow_engine.store.reads.snapshots import StageSnapshot
 
 
 @checks_arguments
 class RunCallbacks(RunReader, ABC):
-    """Reads runs, and records what others know about their stages."""
+    """Reads runs, and tells outcomes of their stages."""
 
     @property
     @abstractmethod
@@ -36,7 +31,7 @@ class RunCallbacks(RunReader, ABC):
         """The engine of this process."""
 
     def complete_stage(self, run_id: str, stage: AnyStage, output: object) -> bool:
-        """Report the output of a stage that waits for something outside; False if it had an outcome already.
+        """Complete a suspended or running stage with this output; False if the stage had an outcome already.
 
         Raises:
             StageNotFoundError: The run has no such stage, or none yet.
@@ -46,20 +41,22 @@ class RunCallbacks(RunReader, ABC):
         return commands.complete_stage(self.engine, StageKey(run_id, id_of(stage)), output)
 
     def fail_stage(self, run_id: str, stage: AnyStage, error: str) -> bool:
-        """Report that what a stage waits for failed; otherwise like ``complete_stage``."""
+        """Fail a suspended or running stage for good with this message; otherwise like ``complete_stage``."""
         return commands.fail_stage(self.engine, StageKey(run_id, id_of(stage)), error)
 
-    def callback_token(self, run_id: str, stage: AnyStage, *, valid_for: timedelta = TOKEN_VALIDITY) -> str:
-        """Return a signed token with which a public endpoint can report the outcome of this one stage run.
+    def callback_token(self, run_id: str, stage: AnyStage, *, valid_for: timedelta = CALLBACK_VALIDITY) -> str:
+        """Return a signed token with which a public endpoint can complete or fail this one stage run.
+
+        A body makes the token of its own stage run with ``ctx.callback_token()``.
 
         Raises:
             StageNotFoundError: The run has no such stage, or none yet.
             ConfigurationError: The setting ``signing_key`` is missing.
         """
-        return commands.make_token(self.engine, self._live_stage(run_id, id_of(stage)).id, valid_for=valid_for)
+        return commands.make_token(self.engine, self._get_begun_stage(run_id, id_of(stage)).id, valid_for=valid_for)
 
     def complete_by_token(self, token: str, output: object) -> bool:
-        """Report the output of the stage run that a token names; otherwise like ``complete_stage``.
+        """Complete the stage run that a token names; otherwise like ``complete_stage``.
 
         Raises:
             InvalidRequestError: The token is forged or expired.
@@ -67,50 +64,10 @@ class RunCallbacks(RunReader, ABC):
         return commands.complete_stage(self.engine, self._key_of_token(token), output)
 
     def fail_by_token(self, token: str, error: str) -> bool:
-        """Report the failure of the stage run that a token names; otherwise like ``complete_by_token``."""
+        """Fail the stage run that a token names; otherwise like ``complete_by_token``."""
         return commands.fail_stage(self.engine, self._key_of_token(token), error)
 
-    def annotate(
-        self,
-        run_id: str,
-        key: str | AnnotationKey[Any],
-        value: object,
-        *,
-        actor: str = "api",
-        idempotency_key: str | None = None,
-    ) -> AnnotationEntry:
-        """Attach a value to a run; with an ``idempotency_key`` only once, however often it is called.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            InvalidDataError, PayloadError: The value does not fit the key, or cannot be stored.
-            IdempotencyConflictError: The idempotency key stands for another annotation of the run.
-        """
-        name, plain = _read_annotation(key, value)
-        text = encode_json(plain, what=f'annotation "{name}"', max_bytes=self.engine.settings.max_metadata_bytes)
-        annotation_id = new_id()
-        return self.database.transact(
-            lambda tx: add_annotation(
-                tx,
-                annotation_id=annotation_id,
-                run_id=run_id,
-                key=name,
-                value=text,
-                actor=actor,
-                idempotency_key=idempotency_key,
-            )
-        )
-
-    def create_log_context(self, run_id: str, stage_id: AnyStage) -> StageLog:
-        """Return a logger whose lines are stored with a stage of a run, for code that runs outside the stage.
-
-        Raises:
-            StageNotFoundError: The run has no such stage, or none yet.
-        """
-        self._live_stage(run_id, id_of(stage_id))
-        return log_from_outside(self.engine, run_id, id_of(stage_id))
-
-    def _live_stage(self, run_id: str, stage_id: str) -> StageSnapshot:
+    def _get_begun_stage(self, run_id: str, stage_id: str) -> StageSnapshot:
         begun = {stage.stage_id: stage for stage in self.list_stages(run_id)}
         if stage_id not in begun:
             raise StageNotFoundError(stage_id, self.get_snapshot(run_id).workflow_id, begun)
@@ -122,10 +79,3 @@ class RunCallbacks(RunReader, ABC):
         if found is None:
             raise NotFoundError("The run that the callback token is for does not exist any more")
         return StageKey(found.run_id, found.stage_id, found.id)
-
-
-def _read_annotation(key: str | AnnotationKey[Any], value: object) -> tuple[str, Any]:
-    try:
-        return to_annotation(key, value)
-    except ValueError as error:
-        raise InvalidDataError("key", [str(error)]) from None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import threading
 import weakref
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from typing_extensions import override
 
@@ -18,23 +15,22 @@ from workflow_engine.clock import Clock, SystemClock
 from workflow_engine.definition import as_registry
 from workflow_engine.engine import CreateRun, Engine, Performed
 from workflow_engine.errors import InvalidRequestError, RunNotFoundError
-from workflow_engine.facade.reading import AnyStage, id_of
-from workflow_engine.facade.steering import RunControl, RunHandle
+from workflow_engine.facade.hint_queue import HintQueue
+from workflow_engine.facade.run_handle import RunHandle
+from workflow_engine.facade.steering import RunControl
+from workflow_engine.ids import id_of
 from workflow_engine.settings import Settings
 from workflow_engine.store.connection.database import Database
 from workflow_engine.store.schema import revisions as schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from workflow_engine.definition import Workflow
-    from workflow_engine.store.records import Hint
+    from workflow_engine.facade.reading import AnyStage
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
-
-#: Hints of waits come so much later, because the database rounds its time to milliseconds.
-_MARGIN: Final = timedelta(milliseconds=5)
 
 
 class WorkflowExecutor(Generic[InputT, OutputT]):
@@ -44,16 +40,16 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
     report = WorkflowExecutor(analysis).execute(Document(url="…"))
     ```
 
-    By default the records are kept in memory, for as long as the executor lives. In a database that workers use as
-    well, they may take over stages of the run.
+    By default the records are kept in memory, for as long as the executor lives. If workers use the same database,
+    they may execute some stages of the run.
 
     Args:
-        workflow: What is executed.
-        run_id: A run to go on with, or to rerun.
-        runtime: Its database, settings and clock are used.
-        database: The authority, if no runtime is given.
-        settings: By default those of ``WORKFLOW_ENGINE_*``.
-        clock: Waits and tells the time outside the database.
+        workflow: The workflow.
+        run_id: A run that exists: ``execute`` goes on with it, or reruns it.
+        runtime: The executor uses the database, settings and clock of this runtime.
+        database: The database, where no runtime is given.
+        settings: All settings; by default they are read from ``WORKFLOW_ENGINE_*``.
+        clock: Waits, and tells the time outside the database.
         concurrency: How many stages of a parallel group run at the same time.
         children: Workflows whose runs the stages create with ``ctx.create_run``; those runs are executed here as well.
     """
@@ -101,14 +97,15 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
     ) -> OutputT:
         """Execute a run to its end and return its output.
 
-        Without ``run_id`` a run is created from ``input`` and ``config``; with it, that run goes on, or with
-        ``from_stage`` is run again from that stage on, and both are its own already.
+        The first call creates a run from ``input`` and ``config``. If the executor has a run (it was given ``run_id``,
+        or has executed one), the call goes on with that run, or reruns it from ``from_stage``; ``input`` and
+        ``config`` must be left out then, because the run keeps its own.
 
         Raises:
-            InvalidRequestError: The input or config does not fit, or the run has them already.
-            RunFailed: It failed; the message is the first failure's.
-            RunCancelled: It was cancelled.
-            RerunRefusedError, RunStateError, StageNotFoundError: It cannot be rerun from that stage.
+            InvalidRequestError: The input or config does not fit, or is given for a run that exists.
+            RunFailed: The run failed; the message is that of the first failure.
+            RunCancelled: The run was cancelled.
+            RerunRefusedError, RunStateError, StageNotFoundError: The run cannot be rerun from that stage.
         """
         engine = self._runs.engine
         try:
@@ -147,7 +144,7 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
                     next_sweep = self._clock.monotonic() + self._settings.sweep_interval.total_seconds()
 
     def _wait_for_work(self, engine: Engine, run_id: str) -> None:
-        """Nothing is under way: sleep until something is due, unless something is due that lost its hint."""
+        """Sleep until the next hint is due; first make hints anew for due stages that have none."""
         if self._pause() > timedelta(0):
             commands.redispatch_run(engine, run_id)
         pause = self._pause()
@@ -159,7 +156,7 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
         return min(self._hints.time_left(), self._settings.sweep_interval)
 
     def _belongs(self, run_id: str) -> bool:
-        """Whether it is the run that is executed, or one that a stage of it created."""
+        """Tell whether it is the executed run, or a run that a stage of a run that belongs here created."""
         if run_id not in self._family:
             with suppress(RunNotFoundError):  # another run, which was deleted
                 if self._runs.get_snapshot(run_id).parent_run_id in self._family:
@@ -193,62 +190,8 @@ class WorkflowExecutor(Generic[InputT, OutputT]):
         return database
 
 
-class HintQueue:
-    """A dispatcher that keeps the hints here: the most important first, those of waits when they are due."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._numbers = itertools.count()
-        self._ready: list[tuple[int, int, Hint]] = []
-        self._later: list[tuple[float, int, Hint]] = []
-
-    def dispatch(self, hints: Sequence[Hint]) -> None:
-        """Keep the hints."""
-        with self._lock:
-            for hint in hints:
-                heapq.heappush(self._ready, (-hint.priority, next(self._numbers), hint))
-
-    def dispatch_later(self, hint: Hint, delay: timedelta) -> None:
-        """Keep the hint until ``delay`` has passed."""
-        with self._lock:
-            due = self._clock.monotonic() + (delay + _MARGIN).total_seconds()
-            heapq.heappush(self._later, (due, next(self._numbers), hint))
-
-    def terminate(self, hints: Sequence[Hint]) -> None:
-        """Do nothing: threads cannot be ended; their bodies see ``ctx.cancelled``."""
-
-    def empty_lists(self, lists: Collection[tuple[str, int]]) -> set[tuple[str, int]] | None:  # noqa: ARG002 - the port's
-        """Say that this cannot be told: the sweep must not send other runs' work to a queue that ends with this run."""
-        return None
-
-    def take(self, belongs: Callable[[str], bool], limit: int) -> list[Hint]:
-        """Return up to ``limit`` hints that are due of runs that belong here; those of other runs are dropped."""
-        taken: list[Hint] = []
-        while len(taken) < limit and (hint := self._pop()) is not None:
-            if belongs(hint.run_id):
-                taken.append(hint)
-        return taken
-
-    def _pop(self) -> Hint | None:
-        with self._lock:
-            while self._later and self._later[0][0] <= self._clock.monotonic():
-                _, number, hint = heapq.heappop(self._later)
-                heapq.heappush(self._ready, (-hint.priority, number, hint))
-            return heapq.heappop(self._ready)[2] if self._ready else None
-
-    def time_left(self) -> timedelta:
-        """Return how long it takes until a hint is due; a long time if none is known."""
-        with self._lock:
-            if self._ready:
-                return timedelta(0)
-            if not self._later:
-                return timedelta(days=1)
-            return max(timedelta(0), timedelta(seconds=self._later[0][0] - self._clock.monotonic()))
-
-
 class _LocalRuns(RunControl):
-    """Steers runs with an engine whose threads live only while something is executed."""
+    """Reads and steers runs with an engine that is built when it is needed and whose threads can be ended."""
 
     def __init__(self, build: Callable[[], Engine]) -> None:
         self._build = build

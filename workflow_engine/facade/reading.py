@@ -19,6 +19,7 @@ from workflow_engine.errors import (
     StageSkipped,
 )
 from workflow_engine.facade.argument_checks import checks_arguments
+from workflow_engine.ids import id_of
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.names import among
 from workflow_engine.payloads.secrets import active_redactor, redacting
@@ -119,7 +120,7 @@ class RunReader:
         """
         wanted = queries.RunFilter(
             statuses=read_statuses(RunStatus, status),
-            workflow_id=workflow if workflow is None or isinstance(workflow, str) else workflow.id,
+            workflow_id=None if workflow is None else id_of(workflow),
             metadata=metadata or {},
             created_after=created_after,
             created_before=created_before,
@@ -366,8 +367,3 @@ class RunReader:
         if any(stage.stage_id == stage_id for stage in recorded):
             return []
         raise StageNotFoundError(stage_id, workflow.id, workflow.stages)
-
-
-def id_of(stage: AnyStage) -> str:
-    """Return the id of a stage that is given by itself or by its id."""
-    return stage if isinstance(stage, str) else stage.id

@@ -1,4 +1,4 @@
-"""The facade: register workflows; create, watch and steer runs; execute them here or on a team's Celery workers."""
+"""The runtime of an application: its workflows on its database; creates runs, and executes them on Celery workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from workflow_engine.definition import as_registry
 from workflow_engine.engine import CreateRun, Engine
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.facade.argument_checks import checks_arguments
-from workflow_engine.facade.steering import RunControl, RunHandle
+from workflow_engine.facade.run_handle import RunHandle
+from workflow_engine.facade.steering import RunControl
 from workflow_engine.payloads.secrets import Redactor
 from workflow_engine.settings import Settings
 from workflow_engine.store.connection.database import Database

@@ -1,62 +1,44 @@
-"""Watching and steering runs: the facade without the making of it, over whatever engine there is."""
+"""Steer runs by their ids, one or many at once, and repair or delete what is recorded of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from workflow_engine import engine as commands
 from workflow_engine.arguments import read_statuses
-from workflow_engine.errors import (
-    ConflictError,
-    InvalidRequestError,
-    NotFoundError,
-    RunNotFoundError,
-    RunWaitTimeout,
-)
+from workflow_engine.errors import ConflictError, InvalidRequestError, NotFoundError
+from workflow_engine.facade.annotating import RunNotes
 from workflow_engine.facade.argument_checks import checks_arguments
-from workflow_engine.facade.callbacks import RunCallbacks
-from workflow_engine.facade.reading import AnyStage, id_of
+from workflow_engine.facade.run_handle import RunHandle
+from workflow_engine.ids import id_of
 from workflow_engine.lifecycle import TERMINAL_RUN, RunStatus
 from workflow_engine.store.reads import run_queries as queries
 from workflow_engine.store.reads.runs import find_by_idempotency_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from workflow_engine.definition import Workflow
     from workflow_engine.engine import SweepReport
-    from workflow_engine.events import Event
-    from workflow_engine.store.reads.snapshots import (
-        ArtifactEntry,
-        LogEntry,
-        Page,
-        RunSnapshot,
-        StageSnapshot,
-    )
-
-OutputT = TypeVar("OutputT")
-
-#: First and longest pause between two looks at a run that somebody waits for.
-FIRST_LOOK = timedelta(milliseconds=20)
-LAST_LOOK = timedelta(seconds=1)
+    from workflow_engine.facade.reading import AnyStage
+    from workflow_engine.store.reads.snapshots import RunSnapshot
 
 
 @dataclass(frozen=True, slots=True)
 class BulkResult:
-    """What a bulk rerun did, or would do."""
+    """What a rerun of many runs did; in a dry run, what it would do."""
 
-    #: The runs that were rerun; in a dry run those that would be.
+    #: The runs that were rerun.
     run_ids: tuple[str, ...] = ()
-    #: Why the others were not, by run id.
+    #: For each run that was not rerun, the reason.
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @checks_arguments
-class RunControl(RunCallbacks):
-    """Reads and steers runs."""
+class RunControl(RunNotes):
+    """Everything that can be done with runs once they exist: read, steer, repair, delete."""
 
     def get_run(self, run_id: str) -> RunHandle[Any]:
         """Return a handle of a run.
@@ -64,52 +46,54 @@ class RunControl(RunCallbacks):
         Raises:
             RunNotFoundError: There is no such run.
         """
-        return RunHandle(self, self.get_snapshot(run_id).id)
+        return self._handle(self.get_snapshot(run_id).id)
 
     def find_run(self, run_id: str | None = None, *, idempotency_key: str | None = None) -> RunHandle[Any] | None:
         """Return a handle of a run, or None.
 
         Args:
-            run_id: Its id, or
-            idempotency_key: the key that it was created, or forked, with.
+            run_id: The run's id.
+            idempotency_key: The key with which the run was created or forked.
 
         Raises:
-            InvalidRequestError: Neither or both are given.
+            InvalidRequestError: Neither of the two is given, or both are.
         """
         if (run_id is None) == (idempotency_key is None):
             raise InvalidRequestError("find_run takes a run_id or an idempotency_key")
         if run_id is not None:
             found = self.database.read(lambda tx: queries.find_run_status(tx, run_id))
-            return None if found is None else RunHandle(self, run_id)
+            return None if found is None else self._handle(run_id)
         accepted = self.database.read(lambda tx: find_by_idempotency_key(tx, str(idempotency_key)))
-        return None if accepted is None else RunHandle(self, accepted.run_id)
+        return None if accepted is None else self._handle(accepted.run_id)
 
     def cancel(self, run_id: str, *, reason: str | None = None, terminate: bool = False) -> RunSnapshot:
-        """Cancel a run and the runs it started; return it as it is then: CANCELLED, unless it had ended before.
+        """Cancel a run and the runs that its stages created; return it as it is then.
+
+        It is CANCELLED then, unless it had ended before.
 
         Args:
             run_id: The run.
             reason: Recorded with the event.
-            terminate: Also kill the pool processes (prefork) that execute bodies of it, instead of only telling them.
+            terminate: Also kill the pool processes (prefork) that execute the run's stages, instead of only telling
+                the bodies by ``ctx.cancelled``.
         """
-        commands.cancel_run(self.engine, run_id, reason=reason, terminate=terminate)
-        return self.get_snapshot(run_id)
+        return self._handle(run_id).cancel(reason=reason, terminate=terminate)
 
     def pause(self, run_id: str) -> None:
-        """Hold a run: nothing of it begins until ``resume``; what is under way goes on. Waits and deadlines go on."""
-        commands.pause_run(self.engine, run_id)
+        """Hold a run: none of its stages begins until ``resume``; running stages, waits and deadlines go on."""
+        self._handle(run_id).pause()
 
     def resume(self, run_id: str) -> None:
         """Let a paused run go on."""
-        commands.resume_run(self.engine, run_id)
+        self._handle(run_id).resume()
 
     def pause_workflow(self, workflow: Workflow[Any, Any] | str) -> None:
         """Hold every run of a workflow, later ones included."""
-        commands.pause_workflow(self.engine, workflow if isinstance(workflow, str) else workflow.id)
+        commands.pause_workflow(self.engine, id_of(workflow))
 
     def resume_workflow(self, workflow: Workflow[Any, Any] | str) -> int:
-        """Let a paused workflow's runs go on; return how many live ones it has."""
-        return commands.resume_workflow(self.engine, workflow if isinstance(workflow, str) else workflow.id)
+        """Let the runs of a paused workflow go on; return how many of them have not ended."""
+        return commands.resume_workflow(self.engine, id_of(workflow))
 
     def rerun(
         self,
@@ -125,10 +109,10 @@ class RunControl(RunCallbacks):
         Args:
             run_id: The run; it keeps its id and gets a new generation.
             from_stage: Its whole group runs again.
-            only: Keep what the stage's siblings returned.
+            only: Keep the outputs of the other stages of that group.
             expected_generation: The generation that the caller saw; a run that was rerun since is refused.
-            idempotency_key: Names this request: made again, for instance because its answer was lost, it changes
-                nothing, also when that rerun has ended meanwhile. Keys belong to the run.
+            idempotency_key: Names this request. The same request with the same key, made for instance because the
+                first answer was lost, changes nothing, also when that rerun has ended meanwhile. Keys belong to the run.
 
         Raises:
             StageNotFoundError: The workflow has no such stage.
@@ -136,15 +120,12 @@ class RunControl(RunCallbacks):
             RerunRefusedError: Earlier groups are not complete.
             IdempotencyConflictError: The key stands for a rerun of this run from another stage.
         """
-        commands.rerun_run(
-            self.engine,
-            run_id,
-            from_stage=id_of(from_stage),
+        return self._handle(run_id).rerun(
+            from_stage=from_stage,
             only=only,
             expected_generation=expected_generation,
             idempotency_key=idempotency_key,
         )
-        return RunHandle(self, run_id)
 
     def rerun_all(
         self,
@@ -156,17 +137,18 @@ class RunControl(RunCallbacks):
         dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> BulkResult:
-        """Rerun every run with this status, each from its last group: that of the stage that failed.
+        """Rerun every run with this status, each from the last group that it had come to.
 
-        A run that somebody else reran meanwhile is refused.
+        Of a failed run that is the group of the stage that failed. A run that somebody else reran meanwhile is refused.
 
         Args:
-            status: How they ended.
+            status: How the runs ended.
             workflow: Only runs of this workflow.
-            since: Only runs that ended then or later.
-            from_stage: Rerun all from this stage.
-            dry_run: Only tell which runs are meant.
-            idempotency_key: Names this request: made again it reruns no run twice, also one that failed again since.
+            since: Only runs that ended at this instant or later.
+            from_stage: Rerun each run from this stage.
+            dry_run: Only tell which runs would be rerun.
+            idempotency_key: Names this request. A second request with the same key reruns no run again, also none
+                that has failed again meanwhile.
 
         Raises:
             InvalidRequestError: An argument is not valid; nothing was rerun.
@@ -223,27 +205,30 @@ class RunControl(RunCallbacks):
             InvalidDataError: The merged config is not valid.
             IdempotencyConflictError: The key stands for a run that was created otherwise.
         """
-        forked = commands.fork_run(
-            self.engine,
-            run_id,
-            from_stage=id_of(from_stage),
+        return self._handle(run_id).fork(
+            from_stage=from_stage,
             config=config,
             priority=priority,
             expected_generation=expected_generation,
             idempotency_key=idempotency_key,
         )
-        return RunHandle(self, forked.run_id)
 
     def transition_workflow(self, run_id: str) -> RunStatus:
-        """Send again what is due of a run, for repair by hand; return the run's status. Harmless when repeated."""
+        """Send a run's due stages to the workers again, for repair by hand; return the run's status.
+
+        It may be called at any time: a stage that was sent twice is executed once.
+        """
         return commands.redispatch_run(self.engine, run_id)
 
     def poll_suspended_stages(self) -> int:
-        """Send what is due, polls included, and has no message under way; return how many messages were sent."""
+        """Send every due stage and poll that has no message under way; return how many messages were sent."""
         return commands.redispatch_due(self.engine)
 
     def sweep(self, *, force: bool = True) -> SweepReport:
-        """Find and repair what no message will, once; without ``force`` only if no other sweep did a moment ago."""
+        """Sweep once: repair what lost workers and lost messages left, and end what is past its time limit.
+
+        Without ``force`` nothing is done if another sweep began a moment ago.
+        """
         return commands.sweep(self.engine, force=force)
 
     def prune(
@@ -252,9 +237,9 @@ class RunControl(RunCallbacks):
         """Delete runs that ended longer than ``older_than`` ago, with all that is recorded of them; return how many.
 
         Args:
-            older_than: Counted from their end.
-            statuses: How they ended.
-            dry_run: Only count them.
+            older_than: Counted from the end of each run.
+            statuses: How the runs ended.
+            dry_run: Only count the runs.
 
         Raises:
             InvalidRequestError: A status is one of live runs, or an argument is not valid.
@@ -262,102 +247,5 @@ class RunControl(RunCallbacks):
         ended = read_statuses(RunStatus, statuses, name="statuses")
         return commands.prune(self.engine, older_than=older_than, statuses=ended, dry_run=dry_run)
 
-
-@checks_arguments
-class RunHandle(Generic[OutputT]):
-    """One run: watch it, wait for it, steer it. Every answer is read from the database when it is asked for."""
-
-    def __init__(self, control: RunControl, run_id: str) -> None:
-        self._control = control
-        self.id = run_id
-
-    def __repr__(self) -> str:
-        return f"RunHandle({self.id!r})"
-
-    @property
-    def status(self) -> RunStatus:
-        """Status now."""
-        return self.snapshot().status
-
-    def snapshot(self) -> RunSnapshot:
-        """Return the run as it is now."""
-        return self._control.get_snapshot(self.id)
-
-    def wait(self, timeout: timedelta | None = None, *, poll_interval: timedelta = LAST_LOOK) -> OutputT:
-        """Wait until the run has ended and return its output.
-
-        Args:
-            timeout: How long to wait at most; None waits for ever.
-            poll_interval: Longest pause between two looks; the first ones are shorter.
-
-        Raises:
-            RunFailed: It failed; the message is the first failure's.
-            RunCancelled: It was cancelled.
-            RunWaitTimeout: It has not ended yet; it goes on.
-        """
-        clock = self._control.engine.clock
-        end = None if timeout is None else clock.monotonic() + timeout.total_seconds()
-        pause = min(FIRST_LOOK, poll_interval)
-        while not self._has_ended():
-            left = pause if end is None else timedelta(seconds=end - clock.monotonic())
-            if left <= timedelta(0):
-                raise RunWaitTimeout(self.id, f"Run {self.id} is {self.status} after {timeout}; it goes on")
-            clock.sleep(min(pause, left))
-            pause = min(pause * 1.5, poll_interval)
-        return self.output()
-
-    def output(self) -> OutputT:
-        """Return the output.
-
-        Raises:
-            RunFailed, RunCancelled: It ended otherwise.
-            RunStateError: It has not ended.
-        """
-        output: OutputT = self._control.get_output(self.id)
-        return output
-
-    def list_stages(self, *, history: bool = False) -> list[StageSnapshot]:
-        """Return its stage runs so far; with ``history`` those that reruns replaced, too."""
-        return self._control.list_stages(self.id, history=history)
-
-    def list_logs(
-        self, stage: AnyStage | None = None, *, history: bool = False, after: str | None = None
-    ) -> Page[LogEntry]:
-        """Return a page of its log lines, the oldest first; with ``history`` those of stage runs before reruns, too."""
-        return self._control.list_logs(self.id, stage, history=history, after=after)
-
-    def list_events(self, *, after_sequence: int = 0) -> list[Event]:
-        """Return its events after a sequence number, in order."""
-        return self._control.list_events(self.id, after_sequence=after_sequence)
-
-    def list_artifacts(self, *, history: bool = False) -> list[ArtifactEntry]:
-        """Return which artifacts it has; with ``history`` those that do not count any more, too."""
-        return self._control.list_artifacts(self.id, history=history)
-
-    def cancel(self, *, reason: str | None = None) -> RunSnapshot:
-        """Cancel it."""
-        return self._control.cancel(self.id, reason=reason)
-
-    def rerun(
-        self,
-        *,
-        from_stage: AnyStage,
-        only: bool = False,
-        expected_generation: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> RunHandle[OutputT]:
-        """Run it again from a stage on, with the outputs of earlier groups; see ``RunControl.rerun``."""
-        self._control.rerun(
-            self.id,
-            from_stage=from_stage,
-            only=only,
-            expected_generation=expected_generation,
-            idempotency_key=idempotency_key,
-        )
-        return self
-
-    def _has_ended(self) -> bool:
-        status = self._control.database.read(lambda tx: queries.find_run_status(tx, self.id))
-        if status is None:
-            raise RunNotFoundError(self.id)
-        return status in TERMINAL_RUN
+    def _handle(self, run_id: str) -> RunHandle[Any]:
+        return RunHandle(self, run_id)

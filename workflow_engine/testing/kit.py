@@ -16,7 +16,8 @@ from workflow_engine import engine as commands
 from workflow_engine.clock import MAX_INSTANT, SystemClock, ms_to_instant, to_milliseconds
 from workflow_engine.definition import as_registry
 from workflow_engine.engine import CreateRun, Engine
-from workflow_engine.facade.steering import RunControl, RunHandle
+from workflow_engine.facade.run_handle import RunHandle
+from workflow_engine.facade.steering import RunControl
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.payloads.secrets import Redactor
 from workflow_engine.settings import Settings

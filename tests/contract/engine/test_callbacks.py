@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.definition import Pending, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.errors import (
     InvalidDataError,
     InvalidRequestError,
@@ -15,7 +15,7 @@ from workflow_engine.errors import (
     RunStateError,
     StageNotFoundError,
 )
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:
@@ -193,6 +193,54 @@ def test_a_token_that_is_forged_malformed_or_expired_is_refused(start: Start, sp
         tester.complete_by_token(token if spoil == "expire" else spoilt.get(spoil, spoil), 5)
 
     assert stage_of(run).status is StageStatus.SUSPENDED
+
+
+@pytest.mark.parametrize("is_told", ["while the body runs", "when the stage waits"])
+def test_a_body_makes_the_token_that_completes_its_own_stage_run(start: Start, is_told: str) -> None:
+    tokens: list[str] = []
+
+    def body(ctx: Any) -> Any:
+        tokens.append(ctx.callback_token(valid_for=timedelta(hours=1)))
+        if is_told == "while the body runs":
+            assert tester.complete_by_token(tokens[0], 5)
+        return Suspend(7)
+
+    waiting = define_async_batch_stage(
+        id="waits", execute=body, check=lambda _: Pending(), input=int, output=int, state=int
+    )
+    tester, run = begun(start, waiting, signing_key="k")
+
+    performed = tester.deliver()
+    accepted = tester.complete_by_token(tokens[0], 5)
+
+    was_first = is_told == "when the stage waits"
+    assert (performed.result, accepted) == ("suspended" if was_first else "discarded", was_first)
+    assert (stage_of(run).status, run.output()) == (StageStatus.COMPLETED, 5)
+
+
+def test_a_poll_makes_a_token_of_the_same_stage_run(start: Start) -> None:
+    def check(ctx: Any) -> Any:
+        tokens.append(ctx.callback_token())
+        return Pending()
+
+    tokens: list[str] = []
+    tester, run = begun(start, polled(check=check), signing_key="k")
+    tester.deliver()
+    tester.advance(timedelta(minutes=1))
+    tester.run_until_idle()
+
+    accepted = tester.fail_by_token(tokens[0], "refused")
+
+    assert accepted
+    assert stage_of(run).error.message == "refused"
+
+
+def test_a_body_that_wants_a_token_without_signing_key_fails_and_is_told_the_setting(start: Start) -> None:
+    tester, run = begun(start, step("a", lambda ctx: ctx.callback_token(), retry=Retry(max_attempts=1)))
+
+    tester.deliver()
+
+    assert stage_of(run, "a").error.message.endswith("set WORKFLOW_ENGINE_SIGNING_KEY")
 
 
 def report_with(tester: WorkflowTester, report: str) -> Callable[[str, str], bool]:

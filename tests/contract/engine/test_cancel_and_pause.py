@@ -9,7 +9,7 @@ import pytest
 
 from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.errors import LeaseLost, RetryAfter, RunStateError
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.store.upkeep.cleanups import claim_cleanup
 

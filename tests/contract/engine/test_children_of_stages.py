@@ -24,7 +24,7 @@ from workflow_engine.lifecycle import RunStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workflow_engine.facade.steering import RunHandle
+    from workflow_engine.facade.run_handle import RunHandle
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]

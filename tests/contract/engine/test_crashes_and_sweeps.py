@@ -17,7 +17,7 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.engine import reap_worker, release_worker, sweep
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.store.connection.database import Database
 from workflow_engine.store.records import AttemptOutcome

@@ -15,7 +15,7 @@ from workflow_engine.definition import Retry, Suspend, WorkflowBuilder, define_a
 from workflow_engine.engine.process.body_loops import Patience
 from workflow_engine.engine.process.body_runner import BodyRunner
 from workflow_engine.events import EventType
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.testing.kit import WorkflowTester
 

@@ -19,7 +19,7 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.engine import reap_worker, release_worker
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus
 
 ONCE = Retry(max_attempts=1)

@@ -12,7 +12,7 @@ import pytest
 from workflow_engine.definition import Pending, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.engine import reap_worker, wake, with_stage_run
 from workflow_engine.errors import RetryAfter
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from workflow_engine.definition import WorkflowBuilder, define_stage
 from workflow_engine.errors import InvalidDataError, InvalidRequestError
 from workflow_engine.events import EventType
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:

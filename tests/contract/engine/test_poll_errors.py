@@ -9,7 +9,7 @@ from urllib.error import URLError
 import pytest
 
 from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import StageStatus
 
 if TYPE_CHECKING:

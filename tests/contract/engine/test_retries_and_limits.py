@@ -23,7 +23,7 @@ from workflow_engine.errors import (
     StageTimeout,
 )
 from workflow_engine.events import EventType
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.store.schema.tables import stages
 

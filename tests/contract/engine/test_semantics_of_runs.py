@@ -19,7 +19,7 @@ from workflow_engine.definition import (
 )
 from workflow_engine.errors import InvalidPriorityError, RetryAfter
 from workflow_engine.events import TERMINAL_RUN_EVENTS, EventType
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 ONCE = Retry(max_attempts=1)

@@ -18,7 +18,7 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.errors import StageSkipped
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from workflow_engine.definition import (
 from workflow_engine.engine import reap_worker, wake, with_stage_run
 from workflow_engine.errors import RetryAfter
 from workflow_engine.events import EventType
-from workflow_engine.facade.steering import RunHandle
+from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:

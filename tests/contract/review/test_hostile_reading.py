@@ -22,7 +22,7 @@ from workflow_engine.store.records import ClaimRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workflow_engine.facade.steering import RunHandle
+    from workflow_engine.facade.run_handle import RunHandle
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]

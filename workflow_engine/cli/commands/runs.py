@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from workflow_engine.cli.connection import Connection
+    from workflow_engine.facade.run_handle import RunHandle
     from workflow_engine.facade.runtime import WorkflowRuntime
-    from workflow_engine.facade.steering import RunHandle
     from workflow_engine.store.reads.snapshots import RunSnapshot
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
 
     from workflow_engine.definition.contexts.children import ChildRequest, ChildRun
     from workflow_engine.lifecycle import StageStatus
+
+
+#: How long a callback token is valid where nothing else is said.
+CALLBACK_VALIDITY: Final = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,11 @@ class StageIdentity:
     fence: int
     #: The run's metadata.
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def idempotency_key(self) -> str:
+        """``run:generation:stage``: the same in every attempt, different after a rerun."""
+        return f"{self.run_id}:{self.generation}:{self.stage_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,11 @@ class ContextPort(Protocol):
     def delete_artifact(self, key: str, *, shared: bool) -> bool:
         """Remove ``key``; tell whether it was there."""
 
+    def list_artifacts(self, prefix: str, *, shared: bool) -> list[str]:
+        """Return the keys that begin with ``prefix``, sorted."""
+
     def create_run(self, request: ChildRequest) -> ChildRun:
         """Create a run as a child of this stage run, unless an earlier execution has."""
 
-    def list_artifacts(self, prefix: str, *, shared: bool) -> list[str]:
-        """Return the keys that begin with ``prefix``, sorted."""
+    def make_callback_token(self, valid_for: timedelta) -> str:
+        """Return a signed token that stands for this stage run."""

@@ -49,7 +49,7 @@ class StageStorage:
             PayloadError: ``value`` cannot be stored as JSON.
         """
         check_artifact_key(key)
-        self._port.save_artifact(key, _encode(key, value), shared=self._is_shared)
+        self._port.save_artifact(key, encode_value(value, what=f'artifact "{key}"'), shared=self._is_shared)
 
     @overload
     def load(self, key: str) -> Any: ...
@@ -114,8 +114,8 @@ def _refuse_key(key: str) -> str | None:
     return None
 
 
-def _encode(key: str, value: object) -> str:
-    what = f'artifact "{key}"'
+def encode_value(value: object, *, what: str) -> str:
+    """Return a JSON value, a model or a dataclass as JSON text; raises PayloadError, which names ``what``."""
     if isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, type)):
         return Schema.of(type(value)).store(value, what=what)
     return encode_json(value, what=what)

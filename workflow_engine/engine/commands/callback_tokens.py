@@ -1,7 +1,7 @@
-"""Tokens that let a public endpoint report the outcome of one stage run: signed, expiring, worth nothing afterwards.
+"""Callback tokens: signed, expiring, each for one stage run, which a public endpoint completes or fails with it.
 
 Format: ``<stage run id>.<expiry, seconds since the epoch>.<base64url HMAC-SHA256>``. The token names one stage run of
-one generation; once that has an outcome, nothing can be reported with it.
+one generation; once that stage run has an outcome, the token changes nothing any more.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from workflow_engine.errors import ConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from workflow_engine.engine.process.engine import Engine
 
-DEFAULT_VALIDITY = timedelta(days=2)
 
-
-def make_token(engine: Engine, stage_run_id: str, *, valid_for: timedelta = DEFAULT_VALIDITY) -> str:
+def make_token(engine: Engine, stage_run_id: str, *, valid_for: timedelta) -> str:
     """Return a token for the stage run.
 
     Raises:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from workflow_engine.clock import instant_to_ms
 from workflow_engine.definition import ChildRun, StoredOutput
+from workflow_engine.engine.commands.callback_tokens import make_token
 from workflow_engine.engine.commands.create_run import CreateRun, create_run
 from workflow_engine.engine.process.database_patience import PATIENCE_OF_BODIES, patiently
 from workflow_engine.engine.transitions.unit_of_work import with_stage_run
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.events import EventType
+from workflow_engine.ids import id_of
 from workflow_engine.payloads.secrets import clean_text
 from workflow_engine.payloads.text import decode_json, encode_json
 from workflow_engine.store.moves.attempt_reports import flush_log_lines
@@ -25,6 +27,7 @@ from workflow_engine.store.records import LogLine, NewAnnotation, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import timedelta
 
     from workflow_engine.definition import ChildRequest
     from workflow_engine.engine.process.engine import Engine
@@ -205,8 +208,11 @@ class Effects:
             parent_stage_run_id=self._claim.stage_run_id,
         )
         created = self._patiently(lambda _: create_run(self._engine, child))
-        workflow_id = request.workflow if isinstance(request.workflow, str) else request.workflow.id
-        return ChildRun(created.run_id, workflow_id, is_new=created.is_new)
+        return ChildRun(created.run_id, id_of(request.workflow), is_new=created.is_new)
+
+    def make_callback_token(self, valid_for: timedelta) -> str:
+        """Return a token of the claimed stage run; nothing is written, so it is good before the outcome is recorded."""
+        return make_token(self._engine, self._claim.stage_run_id, valid_for=valid_for)
 
     def take_report(self, failure: StageFailure | None = None, *, title: str = "") -> Report:
         """Return, and forget, what is to be committed with the outcome.
