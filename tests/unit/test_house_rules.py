@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "workflow_engine"
 MAX_FILE_LINES = 400
 MAX_BODY_LINES = 40
-MAX_EXPORTS = 25
+MAX_EXPORTS = 30
 
 #: A status in the SET list of an UPDATE (not in its FROM or WHERE).
 SETS_STATUS = re.compile(r"\bset\b(?:(?!\b(?:from|where|returning)\b).)*?\bstatus\s*=", re.IGNORECASE | re.DOTALL)
