@@ -22,6 +22,8 @@ from pipelines import (
     merge,
     summarize,
     wait_for_children,
+    wait_for_children_with_options,
+    wait_for_tide,
 )
 from pydantic import BaseModel
 
@@ -47,6 +49,8 @@ assert_type(extract, Stage[Document, Text])
 assert_type(classify, Stage[Text, Labels])
 assert_type(embed, Stage[Text, Vectors])
 assert_type(wait_for_children, Stage[Text, dict[str, Any]])
+assert_type(wait_for_children_with_options, Stage[Text, dict[str, Any]])
+assert_type(wait_for_tide, Stage[Text, int])
 assert_type(analysis, Workflow[Document, Report])
 
 LANGUAGE = AnnotationKey("document.language", str)

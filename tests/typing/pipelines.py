@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from pydantic import BaseModel
@@ -17,6 +18,7 @@ from workflow_engine.definition import (
     WorkflowBuilder,
     stage,
 )
+from workflow_engine.definition.waits import Wait
 
 
 class Document(BaseModel):
@@ -84,6 +86,23 @@ def embed(ctx: StageContext[Text, ExtractConfig]) -> Suspend[BatchRef]:
 @stage
 def wait_for_children(ctx: StageContext[Text]) -> UntilRuns:
     return Suspend.until_runs(ctx.run_id)
+
+
+@stage(timeout=timedelta(minutes=1))
+async def wait_for_children_with_options(ctx: StageContext[Text]) -> UntilRuns:
+    return Suspend.until_runs(ctx.run_id)
+
+
+@dataclass(frozen=True)
+class Tide(Wait[int]):
+    kind = "tide"
+
+    height: int
+
+
+@stage
+def wait_for_tide(ctx: StageContext[Text]) -> Suspend[Tide]:
+    return Suspend(Tide(len(ctx.input.body)), max_wait=timedelta(hours=7))
 
 
 analysis = (

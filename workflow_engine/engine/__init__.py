@@ -17,7 +17,7 @@ from workflow_engine.engine.commands.fork_run import fork_run
 from workflow_engine.engine.commands.pause_run import pause_run, pause_workflow, resume_run, resume_workflow
 from workflow_engine.engine.commands.redispatch import redispatch_due, redispatch_run
 from workflow_engine.engine.commands.rerun_run import rerun_run
-from workflow_engine.engine.data.run_output import RunResult, read_run_result
+from workflow_engine.engine.data.run_result import RunResult, read_run_result
 from workflow_engine.engine.decisions.failures import find_ending_signal
 from workflow_engine.engine.execution.execute_stage import Performed, execute_stage
 from workflow_engine.engine.process.dispatcher import Dispatcher

@@ -186,7 +186,7 @@ class Claim:
     run_input: str | None
     outputs: Mapping[str, StoredOutput]
     suspended_state: str | None
-    #: "poll" or "runs".
+    #: The kind of the wait, see ``definition.waits``.
     suspended_on: str | None
     suspended_at: int | None
     poll_interval_ms: int | None
@@ -199,7 +199,7 @@ class Claim:
     #: Failed stage runs of the group so far: a sibling's failure changes what a retry or suspension means.
     failed_siblings: int
     mismatch_since: int | None
-    #: The suspended stage run that waits for this run, if it is a child.
+    #: The stage run that created this run, if it is a child; the end of the run wakes it.
     parent_stage_run_id: str | None
     #: The database's time of the claim.
     claimed_at: int

@@ -11,8 +11,8 @@ from protocol_records import Records
 from protocol_world import LEASE_MS, Execution, WorkerDiedError
 
 from workflow_engine import engine as commands
-from workflow_engine.engine.execution.context_effects import Effects
-from workflow_engine.engine.execution.execute_stage import _perform
+from workflow_engine.engine.execution.context_services import ContextServices
+from workflow_engine.engine.execution.perform import perform
 from workflow_engine.engine.execution.run_on_cancel import run_cleanup
 from workflow_engine.engine.process.lease_keeper import HeldLease
 from workflow_engine.engine.transitions.finish import finish
@@ -281,9 +281,9 @@ class Steps(Records):
             )  # fmt: skip
         PLAY.script = script
         held = HeldLease(taken.lease, expires_at=0.0)
-        effects = Effects(engine, taken, held)
-        outcome = _perform(engine, taken, effects, held)
-        accepted = self._command(lambda: finish(engine, taken, outcome, effects.take_report()), accident)
+        services = ContextServices(engine, taken, held)
+        outcome = perform(engine, taken, services, held)
+        accepted = self._command(lambda: finish(engine, taken, outcome, services.take_report()), accident)
         skips = stage.stage_id == "skippable" and run.number % 2 == 1
         expected = self.model.finish(run, stage, taken.fence, script, skips=skips)
         # A claim given back for want of a definition looks afterwards as if somebody else had released it.

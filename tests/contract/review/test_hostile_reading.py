@@ -10,8 +10,8 @@ import pytest
 from workflow_engine import engine as commands
 from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
 from workflow_engine.engine import read_token
-from workflow_engine.engine.execution import poll_stage
 from workflow_engine.engine.upkeep import reap as reaping
+from workflow_engine.engine.waits import runs as waits_for_runs
 from workflow_engine.errors import ConfigurationError, DatabaseUnavailableError
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.store.moves.claims import claim
@@ -320,8 +320,8 @@ def test_polls_for_runs_read_no_outputs_before_all_have_ended(start: Start, monk
     tester = start(parent, *children)
     testers.append(tester)
     read: list[int] = []
-    original = poll_stage.read_run_results
-    monkeypatch.setattr(poll_stage, "read_run_results", lambda tx, ids: read.append(len(ids)) or original(tx, ids))
+    original = waits_for_runs.read_run_results
+    monkeypatch.setattr(waits_for_runs, "read_run_results", lambda tx, ids: read.append(len(ids)) or original(tx, ids))
     run = tester.create_run(parent, 1)
 
     while tester.messages.waiting:  # the last one first: each end is followed by a poll

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow_engine.definition import Pending, Retry, Suspend, UntilRuns
+from workflow_engine.definition.waits import Poll, Runs
 from workflow_engine.errors import (
     DefinitionError,
     InvalidDataError,
@@ -71,7 +72,12 @@ def test_a_suspension_until_runs_knows_their_ids() -> None:
 
     assert isinstance(suspend, UntilRuns)
     assert isinstance(suspend, Suspend)
-    assert suspend.run_ids == suspend.state == ("run-1", "run-2")
+    assert suspend.run_ids == ("run-1", "run-2")
+    assert suspend.wait == suspend.state == Runs(("run-1", "run-2"))
+
+
+def test_a_suspension_with_another_state_waits_for_the_poll_of_its_stage() -> None:
+    assert Suspend({"id": 1}).wait == Poll({"id": 1})
 
 
 def test_a_suspension_until_no_run_is_refused() -> None:
@@ -81,7 +87,7 @@ def test_a_suspension_until_no_run_is_refused() -> None:
 
 def test_run_ids_are_strings() -> None:
     with pytest.raises(TypeError, match="a run id must be a string, not int"):
-        UntilRuns((3,))  # type: ignore[arg-type] # the mistake
+        Runs((3,))  # type: ignore[arg-type] # the mistake
 
 
 def test_outcomes_cannot_be_changed() -> None:

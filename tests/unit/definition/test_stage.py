@@ -35,6 +35,7 @@ from workflow_engine.definition import (
     stage,
 )
 from workflow_engine.definition.stages.stage import hash_json
+from workflow_engine.definition.waits import Wait
 from workflow_engine.errors import DefinitionError
 
 
@@ -83,6 +84,11 @@ def maybe_suspending(ctx: StageContext[Text, Limits]) -> Suspend[Ref] | Labels:
     return Suspend(Ref(id="1"))
 
 
+class Noon(Wait[int]):
+    kind = "noon"
+    state_type = float
+
+
 def waiting(ctx: StageContext[Text]) -> UntilRuns:
     return Suspend.until_runs("run-1")
 
@@ -113,7 +119,7 @@ class TestReadingAnnotations:
         made = stage(body)
 
         assert types_of(made) == (Text, Limits, Labels, None)
-        assert (made.is_async, made.poll, made.poll_is_async, made.awaits_runs) == (False, None, False, False)
+        assert (made.is_async, made.poll, made.poll_is_async) == (False, None, False)
         assert (made.takes_input, made.takes_group) == (True, False)
 
     def test_an_async_function(self) -> None:
@@ -163,8 +169,21 @@ class TestReadingAnnotations:
         made = stage(waiting)
 
         assert types_of(made) == (Text, NoConfig, dict[str, Any], tuple[str, ...])
-        assert made.awaits_runs
         assert made.poll is None
+
+    def test_a_body_that_returns_any_suspension_that_the_engine_ends_needs_no_poll(self) -> None:
+        def noon(ctx: StageContext[Text]) -> Suspend[Noon]:
+            return Suspend(Noon())
+
+        async def noon_or_runs(ctx: StageContext[Text]) -> Suspend[Noon] | UntilRuns:
+            return Suspend(Noon())
+
+        assert types_of(stage(noon)) == (Text, NoConfig, int, float)
+        assert types_of(stage(noon_or_runs)) == (
+            *(Text, NoConfig),
+            int | dict[str, Any],
+            float | tuple[str, ...],
+        )
 
     def test_no_input_and_group_output_are_recognized(self) -> None:
         def alone(ctx: StageContext[NoInput]) -> int:

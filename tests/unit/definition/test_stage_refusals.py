@@ -78,6 +78,12 @@ def poll(ctx: PollContext[Ref, Limits]) -> Labels | Pending:
     return Pending()
 
 
+NO_POLL = (
+    "returns Suspend but has no poll; pass poll=, a function of a PollContext, "
+    "or return Suspend.until_runs(...) and annotate the body -> UntilRuns"
+)
+
+
 def refusal(make: Callable[[], object]) -> str:
     with pytest.raises(DefinitionError) as caught:
         make()
@@ -168,9 +174,7 @@ class TestRefusing:
         assert refusal(lambda: stage(odd)).startswith('stage "odd": output: TestRefusing cannot be used as a schema')
 
     def test_suspend_without_poll(self) -> None:
-        assert refusal(lambda: stage(suspending)) == (
-            'stage "suspending" returns Suspend but has no poll; pass poll=, a function of a PollContext'
-        )
+        assert refusal(lambda: stage(suspending)) == (f'stage "suspending" {NO_POLL}')
 
     @pytest.mark.parametrize("returns", [Suspend, Suspend[Ref], int | Suspend, Awaitable[Suspend[Ref]]], ids=str)
     def test_suspend_without_poll_where_everything_else_is_given(self, returns: Any) -> None:
@@ -179,9 +183,7 @@ class TestRefusing:
 
         submit.__annotations__["return"] = returns
 
-        assert refusal(lambda: define_stage(id="s", execute=submit, input=int, output=int)) == (
-            'stage "s" returns Suspend but has no poll; pass poll=, a function of a PollContext'
-        )
+        assert refusal(lambda: define_stage(id="s", execute=submit, input=int, output=int)) == (f'stage "s" {NO_POLL}')
 
     def test_a_context_without_its_types_is_told_what_would_do_instead(self) -> None:
         def vague(ctx: Any) -> int:
@@ -205,7 +207,14 @@ class TestRefusing:
         def vague(ctx: StageContext[Text]) -> Suspend:
             return Suspend(1)
 
-        assert "Suspend needs the type of its state" in refusal(lambda: stage(poll=poll)(vague))
+        assert (
+            refusal(lambda: stage(poll=poll)(vague))
+            == refusal(lambda: stage(vague))
+            == (
+                'stage "vague": Suspend needs the type of its state: annotate the body -> Output | Suspend[BatchRef] and '
+                "pass poll=, or annotate it -> UntilRuns if it returns Suspend.until_runs(...)"
+            )
+        )
 
     def test_pending_from_a_body(self) -> None:
         def wrong(ctx: StageContext[Text]) -> Labels | Pending:
@@ -258,7 +267,7 @@ class TestRefusing:
         )
 
     def test_a_poll_for_a_body_that_waits_for_runs(self) -> None:
-        assert "is polled by the engine; remove poll=" in refusal(
+        assert "UntilRuns is polled by the engine; remove poll=" in refusal(
             lambda: stage(poll=poll)(waiting)  # type: ignore[arg-type] # the mistake
         )
 

@@ -21,6 +21,7 @@ from workflow_engine.cli.screens.formatting import (
     format_time,
     one_line,
 )
+from workflow_engine.definition.waits import Poll
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ def _suspension(stage: StageSnapshot, waits: Suspension, now: datetime) -> Text:
     failed = f"{format_count(waits.poll_failures, 'poll')} failed in a row" if waits.poll_failures else ""
     lost = f"{format_count(waits.poll_crashes, 'poll')} lost" if waits.poll_crashes else ""
     facts = {
-        "runs" if waits.on == "runs" else "state": one_line(format_json(waits.state), _LONGEST_STATE),
+        "state" if waits.on == Poll.kind else waits.on: one_line(format_json(waits.state), _LONGEST_STATE),
         "metadata": one_line(format_json(waits.metadata), _LONGEST_STATE) if waits.metadata else "",
         "polls": ", ".join(filter(None, (failed, lost))),
     }

@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from workflow_engine.definition.contexts.contexts import CancelContext, PollContext, StageContext
-    from workflow_engine.definition.stages.outcomes import Pending, Retry, Suspend, UntilRuns
+    from workflow_engine.definition.stages.outcomes import Pending, Retry, Suspend
+    from workflow_engine.definition.waits import Wait
 
 I = TypeVar("I")  # noqa: E741 - an input
 O = TypeVar("O")  # noqa: E741 - an output
 C = TypeVar("C")
 S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
+
+if TYPE_CHECKING:
+    #: What a body returns whose suspension the engine ends with an output of type O.
+    EndedByEngine = Suspend[Wait[O]] | Awaitable[Suspend[Wait[O]]]
 
 
 class CommonOptions(TypedDict, total=False):
@@ -60,10 +65,7 @@ class StageDecorator(Protocol):
     """What ``@stage(...)`` without a poll returns."""
 
     @overload
-    def __call__(self, body: Callable[[StageContext[I, C]], Awaitable[UntilRuns]], /) -> Stage[I, dict[str, Any]]: ...
-
-    @overload
-    def __call__(self, body: Callable[[StageContext[I, C]], UntilRuns], /) -> Stage[I, dict[str, Any]]: ...
+    def __call__(self, body: Callable[[StageContext[I, C]], EndedByEngine[O]], /) -> Stage[I, O]: ...
 
     @overload
     def __call__(self, body: Callable[[StageContext[I, C]], Awaitable[O]], /) -> Stage[I, O]: ...
@@ -82,11 +84,7 @@ class PolledStageDecorator(Protocol[S_contra, O]):
 
 
 @overload
-def stage(body: Callable[[StageContext[I, C]], Awaitable[UntilRuns]], /) -> Stage[I, dict[str, Any]]: ...
-
-
-@overload
-def stage(body: Callable[[StageContext[I, C]], UntilRuns], /) -> Stage[I, dict[str, Any]]: ...
+def stage(body: Callable[[StageContext[I, C]], EndedByEngine[O]], /) -> Stage[I, O]: ...
 
 
 @overload
@@ -261,7 +259,7 @@ def _make_stage(
         stage_id = getattr(body, "__name__", None) or repr(body)
     label = f'stage "{stage_id}"'
     check_callable(body, label)
-    types, awaits_runs = resolve_types(body, poll, given, label)
+    types = resolve_types(body, poll, given, label)
     return Stage(
         id=stage_id,
         name=options.pop("name", None) or in_words(stage_id),
@@ -273,7 +271,6 @@ def _make_stage(
         state=None if types.state is UNKNOWN else _schema(types.state, "state", label),
         body=body,
         poll=poll,
-        awaits_runs=awaits_runs,
         **_known_options(options, label),
     )
 

@@ -18,6 +18,7 @@ from workflow_engine.definition.checks import (
     check_optional_duration,
     check_whole_number,
 )
+from workflow_engine.definition.waits import Poll, Runs, Wait
 from workflow_engine.errors import (
     DefinitionError,
     InvalidDataError,
@@ -51,7 +52,10 @@ class HasRunId(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Suspend(Generic[StateT_co]):
-    """Return it to park the stage: no worker is held until its poll says that the work is done.
+    """Return it to park the stage: no worker is held until the work that it waits for is done.
+
+    The poll of the stage is asked for that work, unless the state says itself what is waited for, as the state of
+    ``Suspend.until_runs`` does.
 
     Example:
         >>> Suspend({"batch_id": "b-1"}, poll_interval=timedelta(seconds=30)).state
@@ -75,33 +79,34 @@ class Suspend(Generic[StateT_co]):
         check_mapping("metadata", self.metadata)
         check_metrics("metrics", self.metrics)
 
+    @property
+    def wait(self) -> Wait[Any]:
+        """What ends the suspension."""
+        return self.state if isinstance(self.state, Wait) else Poll(self.state)
+
     @staticmethod
     def until_runs(*runs: str | HasRunId) -> UntilRuns:
         """Park the stage until these runs have ended; the engine asks for them, no poll function is needed.
 
-        The stage's output is then a dict of the runs' outputs, keyed by run id.
+        The stage's output is then a dict of the runs' outputs, keyed by run id. Annotate the body ``-> UntilRuns``.
 
         Raises:
             ValueError: No run is given.
         """
-        return UntilRuns(tuple(run if isinstance(run, str) else run.id for run in runs))
+        return UntilRuns(Runs(tuple(run if isinstance(run, str) else run.id for run in runs)))
 
 
 @dataclass(frozen=True, slots=True)
-class UntilRuns(Suspend[tuple[str, ...]]):
-    """A suspension that ends with other runs; its state is their ids."""
+class UntilRuns(Suspend[Runs]):
+    """A suspension that ends with other runs; made by ``Suspend.until_runs``.
 
-    def __post_init__(self) -> None:
-        Suspend.__post_init__(self)
-        if not self.state:
-            raise ValueError("Suspend.until_runs needs at least one run")
-        for run_id in self.state:
-            check_name("a run id", run_id)
+    A body whose return annotation it is needs no poll, and the type of the stage's output is ``dict[str, Any]``.
+    """
 
     @property
     def run_ids(self) -> tuple[str, ...]:
         """The runs that are waited for."""
-        return self.state
+        return self.state.run_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from workflow_engine.definition.contexts.contexts import PollContext, StageContext
-from workflow_engine.definition.stages.outcomes import Pending, Suspend, UntilRuns
+from workflow_engine.definition.stages.outcomes import Pending, Suspend
+from workflow_engine.definition.waits import Wait
 from workflow_engine.errors import DefinitionError
 from workflow_engine.payloads.schemas import NoConfig, describe_type
 
@@ -33,8 +34,10 @@ class BodySignature:
     output: Any
     #: UNKNOWN where the body never suspends.
     state: Any
-    #: Whether it may return ``Suspend.until_runs(...)`` and nothing else that suspends.
-    awaits_runs: bool
+    #: The suspensions, such as ``UntilRuns``, of a body that returns only those that the engine ends; else UNKNOWN.
+    engine_ends: Any
+    #: The output that the stage then has; else UNKNOWN.
+    engine_output: Any
     is_async: bool
 
 
@@ -59,7 +62,7 @@ class _Returns:
 
     @property
     def output(self) -> Any:
-        return Union[self.outputs] if self.outputs else UNKNOWN  # noqa: UP007 - a union of run-time types
+        return _union(self.outputs)
 
 
 def read_body(body: Callable[..., Any], label: str, *, needs_output: bool = True) -> BodySignature:
@@ -78,24 +81,32 @@ def read_body(body: Callable[..., Any], label: str, *, needs_output: bool = True
     returns = _read_returns(body, hints, label, needed=needs_output)
     if returns.pendings:
         raise DefinitionError(f"{label}: Pending is what a poll returns; a body returns Suspend")
+    states = [_argument_of(suspension, Suspend) for suspension in returns.suspensions]
+    if UNKNOWN in states:
+        raise DefinitionError(
+            f"{label}: Suspend needs the type of its state: annotate the body -> Output | Suspend[BatchRef] and pass "
+            "poll=, or annotate it -> UntilRuns if it returns Suspend.until_runs(...)"
+        )
+    is_ended_by_engine = all(map(_is_wait, states))
     return BodySignature(
         input=input_type,
         config=config,
         output=returns.output,
-        state=_read_state(returns.suspensions, label),
-        awaits_runs=bool(returns.suspensions) and all(s is UntilRuns for s in returns.suspensions),
+        state=_union(state.state_type if _is_wait(state) else state for state in states),
+        engine_ends=_union(returns.suspensions) if is_ended_by_engine else UNKNOWN,
+        engine_output=_union(_argument_of(state, Wait) for state in states) if is_ended_by_engine else UNKNOWN,
         is_async=returns.is_async,
     )
 
 
 def may_suspend(body: Callable[..., Any]) -> bool:
-    """Tell whether the return annotation of a body names ``Suspend``, which only a poll can end; False if unreadable."""
+    """Tell whether the return annotation names a ``Suspend`` that only a poll can end; False if it is unreadable."""
     try:
         hint = get_type_hints(body, include_extras=True).get("return")
     except Exception:  # noqa: BLE001 - whoever needs the annotations says what is wrong with them
         return False
     members = union_members(get_args(hint)[-1] if get_origin(hint) in _AWAITABLES else hint)
-    return any(_is(member, Suspend) for member in members)
+    return any(_is(member, Suspend) and not _is_wait(_argument_of(member, Suspend)) for member in members)
 
 
 def read_poll(poll: Callable[..., Any], label: str, *, needs_output: bool = True) -> PollSignature:
@@ -229,23 +240,31 @@ def _read_returns(function: Callable[..., Any], hints: dict[str, Any], label: st
         hint, is_async = get_args(hint)[-1], True
     members = union_members(hint)
     return _Returns(
-        outputs=tuple(m for m in members if not _is_outcome(m)),
-        suspensions=tuple(m for m in members if _is(m, Suspend) or _is(m, UntilRuns)),
+        outputs=tuple(m for m in members if not _is(m, Suspend) and not _is(m, Pending)),
+        suspensions=tuple(m for m in members if _is(m, Suspend)),
         pendings=tuple(m for m in members if _is(m, Pending)),
         is_async=is_async,
     )
 
 
 def _is(tp: Any, outcome: type) -> bool:
-    return tp is outcome or get_origin(tp) is outcome
+    origin = get_origin(tp) or tp
+    return isinstance(origin, type) and issubclass(origin, outcome)
 
 
-def _is_outcome(tp: Any) -> bool:
-    return any(_is(tp, outcome) for outcome in (Suspend, UntilRuns, Pending))
+def _is_wait(state: Any) -> bool:
+    """Tell whether the state of a suspension says itself what is waited for."""
+    return _is(state, Wait)
 
 
-def _read_state(suspensions: Iterable[Any], label: str) -> Any:
-    states = [tuple[str, ...] if s is UntilRuns else (get_args(s) or (UNKNOWN,))[0] for s in suspensions]
-    if UNKNOWN in states:
-        raise DefinitionError(f"{label}: Suspend needs the type of its state: Suspend[BatchRef]")
-    return Union[tuple(states)] if states else UNKNOWN  # noqa: UP007 - a union of run-time types
+def _argument_of(tp: Any, generic: type) -> Any:
+    """Return the type argument with which ``tp`` is, or is derived from, ``generic``: Runs for ``UntilRuns``."""
+    if get_origin(tp) is generic:
+        return get_args(tp)[0]
+    bases = getattr(get_origin(tp) or tp, "__orig_bases__", ())
+    return next((found for base in bases if (found := _argument_of(base, generic)) is not UNKNOWN), UNKNOWN)
+
+
+def _union(members: Iterable[Any]) -> Any:
+    members = tuple(members)
+    return Union[members] if members else UNKNOWN  # noqa: UP007 - a union of run-time types

@@ -61,10 +61,8 @@ class Stage(Generic[InputT_contra, OutputT_co]):
     state: Schema[Any] | None = None
 
     body: Callable[[StageContext[Any, Any]], Any]
-    #: Asked until the suspended work is done; None for a stage that never suspends, or only until runs end.
+    #: Asked until the suspended work is done; None for a stage that never suspends, or whose waits the engine ends.
     poll: Callable[[PollContext[Any, Any]], Any] | None = None
-    #: Whether the body may return ``Suspend.until_runs(...)``, which the engine polls by itself.
-    awaits_runs: bool = False
 
     #: Ids of the stages whose outputs it reads with ``ctx.require``; they must be in earlier groups.
     dependencies: tuple[str, ...] = ()

@@ -41,16 +41,14 @@ class _Nothing:
     output: Any = UNKNOWN
     config: Any = UNKNOWN
     state: Any = UNKNOWN
-    awaits_runs: bool = False
+    engine_ends: Any = UNKNOWN
+    engine_output: Any = UNKNOWN
 
 
 def resolve_types(
     body: Callable[..., Any], poll: Callable[..., Any] | None, given: StageTypes, label: str
-) -> tuple[StageTypes, bool]:
+) -> StageTypes:
     """Combine explicit types with what the annotations of body and poll say, and check that they agree.
-
-    Returns:
-        The types, and whether the body suspends until other runs end.
 
     Raises:
         DefinitionError: A type is missing, or body and poll disagree.
@@ -64,9 +62,9 @@ def resolve_types(
         state=_first(given.state, body_says.state),
     )
     if poll is None:
-        return _without_poll(known, body_says, label, suspends=may_suspend(body)), body_says.awaits_runs
+        return _without_poll(known, body_says, label, suspends=may_suspend(body))
     poll_says = _read(read_poll, poll, given, label, is_optional=is_complete)
-    return _with_poll(known, poll_says, given, body_says, label), False
+    return _with_poll(known, poll_says, given, body_says, label)
 
 
 def _read(
@@ -82,14 +80,16 @@ def _read(
 
 
 def _without_poll(known: StageTypes, body_says: BodySignature | _Nothing, label: str, *, suspends: bool) -> StageTypes:
-    if body_says.awaits_runs:
+    if body_says.engine_ends is not UNKNOWN:
         if body_says.output is not UNKNOWN:
-            raise DefinitionError(
-                f"{label}: a body that returns UntilRuns returns nothing else; annotate it -> UntilRuns"
-            )
-        return replace(known, output=_first(known.output, dict[str, Any]))
+            only = describe_type(body_says.engine_ends)
+            raise DefinitionError(f"{label}: a body that returns {only} returns nothing else; annotate it -> {only}")
+        return replace(known, output=_first(known.output, body_says.engine_output))
     if known.state is not UNKNOWN or suspends:
-        raise DefinitionError(f"{label} returns Suspend but has no poll; pass poll=, a function of a PollContext")
+        raise DefinitionError(
+            f"{label} returns Suspend but has no poll; pass poll=, a function of a PollContext, "
+            "or return Suspend.until_runs(...) and annotate the body -> UntilRuns"
+        )
     return known
 
 
@@ -100,8 +100,9 @@ def _with_poll(
     body_says: BodySignature | _Nothing,
     label: str,
 ) -> StageTypes:
-    if body_says.awaits_runs:
-        raise DefinitionError(f"{label}: Suspend.until_runs is polled by the engine; remove poll=")
+    if body_says.engine_ends is not UNKNOWN:
+        what = describe_type(body_says.engine_ends)
+        raise DefinitionError(f"{label}: {what} is polled by the engine; remove poll=")
     if known.state is UNKNOWN:
         raise DefinitionError(
             f"{label} has a poll but its body never returns Suspend; annotate it -> Suspend[BatchRef]"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workflow_engine.definition import Plan
-from workflow_engine.engine.data.user_values import output_of
+from workflow_engine.engine.data.stage_output import encode_output
 from workflow_engine.engine.transitions.finish import complete_stage_run
 from workflow_engine.engine.transitions.group_progress import fail_stage_run, settle
 from workflow_engine.engine.transitions.unit_of_work import with_run
@@ -50,7 +50,7 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
     """
     workflow_id = engine.database.read(lambda tx: read_workflow_id(tx, key.run_id))
     with redacting(engine.redactor):
-        payload = output_of(engine, engine.registry.get(workflow_id).get_stage(key.stage_id), output)
+        payload = encode_output(engine, engine.registry.get(workflow_id).get_stage(key.stage_id), output)
 
     def act(run: LockedRun, row: StageRow) -> None:
         if not Plan.from_json(run.row["plan"]).is_understood:

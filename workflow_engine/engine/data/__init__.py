@@ -1,1 +1,1 @@
-"""What flows between user code and the records: inputs, configs, outputs and suspended states."""
+"""The values that pass between user code and the records: inputs, outputs and the results of runs."""

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import LONGEST_DURATION, to_milliseconds
-from workflow_engine.definition import UntilRuns
 from workflow_engine.definition.stages.outcomes import NEVER_RETRIED
 from workflow_engine.engine.decisions.transient_errors import is_transient
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, ErrorCode, RetryAfter
@@ -39,7 +38,7 @@ class Suspended:
     """The stage waits for something outside."""
 
     state: str
-    #: "poll" or "runs": what ends it.
+    #: The kind of the wait, as it is stored.
     on: str
     metadata: str | None
     wait_ms: int
@@ -145,9 +144,13 @@ def decide_suspension(
     """Fix the waits of a suspension: its own, else the stage's, else the default; never below the floor."""
     interval = max(suspend.poll_interval or stage.poll_interval or settings.poll_interval, settings.min_poll_interval)
     max_wait = suspend.max_wait or stage.max_wait or settings.max_wait
-    on = "runs" if isinstance(suspend, UntilRuns) else "poll"
     return Suspended(
-        state, on, metadata, to_milliseconds(interval), to_milliseconds(interval), to_milliseconds(max_wait)
+        state,
+        suspend.wait.kind,
+        metadata,
+        to_milliseconds(interval),
+        to_milliseconds(interval),
+        to_milliseconds(max_wait),
     )
 
 

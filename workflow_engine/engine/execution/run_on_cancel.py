@@ -1,4 +1,4 @@
-"""Calling ``on_cancel``: what a cancelled stage had started elsewhere is stopped there. At least once."""
+"""Calling ``on_cancel``, at least once: the hook stops the work that a cancelled stage had started elsewhere."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition import CancelContext
-from workflow_engine.engine.data.user_values import config_of, identity_of
+from workflow_engine.engine.data.stage_execution import StageExecution
 from workflow_engine.engine.decisions.failures import describe, let_process_end
 from workflow_engine.engine.decisions.outcomes import Mismatched
-from workflow_engine.engine.execution.context_effects import Effects
-from workflow_engine.engine.execution.find_definition import find_definition
+from workflow_engine.engine.execution.context_services import ContextServices
+from workflow_engine.engine.execution.match_definition import match_definition
 from workflow_engine.engine.process.lease_keeper import HeldLease
 from workflow_engine.engine.transitions.release import mismatch_delay_ms
+from workflow_engine.engine.waits.registry import find_kind
 from workflow_engine.payloads.secrets import redacting
 from workflow_engine.store.moves.attempt_reports import write_log_lines
 from workflow_engine.store.upkeep.cleanups import claim_cleanup, close_cleanup, pass_on_cleanup
@@ -23,7 +24,7 @@ from workflow_engine.store.upkeep.cleanups import claim_cleanup, close_cleanup, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workflow_engine.definition import Stage
+    from workflow_engine.definition import Stage, Workflow
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.records import Claim
     from workflow_engine.store.upkeep.cleanups import OwedCleanup
@@ -45,12 +46,12 @@ def run_cleanup(engine: Engine, stage_run_id: str) -> bool:
     owed = engine.database.transact(lambda tx: claim_cleanup(tx, stage_run_id, hold_ms))
     if owed is None:
         return False
-    found = find_definition(engine, owed.claim)
-    if isinstance(found, Mismatched):
-        _pass_on(engine, owed, found)
+    matched = match_definition(engine, owed.claim)
+    if isinstance(matched, Mismatched):
+        _pass_on(engine, owed, matched)
         return True
     # A hook that takes its workers down never gets to say that it failed.
-    delay = _clean_up(engine, owed, found[1]) if owed.attempts <= _MOST_ATTEMPTS else _BACKOFF
+    delay = _clean_up(engine, owed, *matched) if owed.attempts <= _MOST_ATTEMPTS else _BACKOFF
     if delay is not None and owed.attempts >= _MOST_ATTEMPTS:
         _give_up(engine, owed.claim, f"it was tried {_MOST_ATTEMPTS} times")
         return True
@@ -75,14 +76,17 @@ def _give_up(engine: Engine, claim: Claim, reason: str) -> None:
     engine.database.transact(lambda tx: close_cleanup(tx, claim.stage_run_id, None))
 
 
-def _clean_up(engine: Engine, owed: OwedCleanup, stage: Stage[Any, Any]) -> timedelta | None:
-    """Call the hook; return after which time it should be called again, None for never."""
-    claim = owed.claim
+def _clean_up(
+    engine: Engine, owed: OwedCleanup, workflow: Workflow[Any, Any], stage: Stage[Any, Any]
+) -> timedelta | None:
+    """Call the hook; return the time after which it should be called again, None for never."""
     if stage.on_cancel is None:
         return None
+    claim = replace(owed.claim, fence=owed.claim.fence + owed.attempts - 1)
+    services = ContextServices(engine, claim, HeldLease(claim.lease, expires_at=0.0))
     try:
         with redacting(engine.redactor):
-            _call(engine, stage, stage.on_cancel, replace(claim, fence=claim.fence + owed.attempts - 1))
+            _call(StageExecution(engine, claim, workflow, stage, services), stage.on_cancel, services)
     except BaseException as error:
         let_process_end(error)
         failure = describe(error, engine.redactor)
@@ -94,16 +98,17 @@ def _clean_up(engine: Engine, owed: OwedCleanup, stage: Stage[Any, Any]) -> time
     return None
 
 
-def _call(engine: Engine, stage: Stage[Any, Any], hook: Callable[..., Any], claim: Claim) -> None:
-    effects = Effects(engine, claim, HeldLease(claim.lease, expires_at=0.0))
-    state = None
-    if claim.suspended_state is not None and claim.suspended_on == "poll" and stage.state is not None:
-        state = stage.state.decode(claim.suspended_state, what=f'suspended state of stage "{stage.id}"')
+def _call(execution: StageExecution, hook: Callable[..., Any], services: ContextServices) -> None:
+    engine, claim = execution.engine, execution.claim
+    kind, state = find_kind(claim.suspended_on), claim.suspended_state
     context = CancelContext(
-        identity=identity_of(claim), state=state, config=config_of(claim.config, stage), port=effects
+        identity=execution.identity,
+        state=None if kind is None or state is None else kind.decode(execution.stage, state),
+        config=execution.config,
+        port=services,
     )
     try:
         engine.bodies.call(hook, context, is_async=False, timeout=_TIME_LIMIT)
     finally:
-        logs = effects.take_report().logs
+        logs = services.take_report().logs
         engine.database.transact(lambda tx: write_log_lines(tx, claim, logs))

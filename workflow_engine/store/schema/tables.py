@@ -155,7 +155,7 @@ stages = Table(
     Column("queue_timeout_at", BigInteger),
     # Since when workers have been giving it back because their definitions do not fit.
     Column("mismatch_since", BigInteger),
-    # Suspension: waits for a "poll" of the stage's, or for the end of other "runs".
+    # Suspension: the kind of the wait (``definition.waits``) and its state.
     Column("suspended_on", String(8)),
     Column("suspended_state", Text),
     Column("suspended_metadata", Text),

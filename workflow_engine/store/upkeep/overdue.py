@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from workflow_engine.definition.waits import Runs
 from workflow_engine.lifecycle import LIVE_RUN, RunStatus, StageStatus
 from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import runs, stages, ticks
@@ -57,7 +58,7 @@ def orphaned_children(tx: Connection, limit: int) -> list[str]:
     parents = runs.alias("parents")
     was_cancelled = and_(parents.c.status == RunStatus.CANCELLED.value, _was_there(parents.c.completed_at))
     gave_up = and_(
-        stages.c.suspended_on == "runs",
+        stages.c.suspended_on == Runs.kind,
         stages.c.status.in_([StageStatus.CANCELLED.value, StageStatus.FAILED.value]),
         _was_there(stages.c.completed_at),
     )

@@ -1,4 +1,4 @@
-"""What a context does on behalf of user code: the engine's side of ``ContextPort``, one for each execution."""
+"""The engine's side of ``ContextPort``: what the methods of a context do. One for each execution."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _MOST_COST = Decimal(100_000_000)
 _MOST_TOKENS = 10**15
 
 
-class Effects:
+class ContextServices:
     """Buffers what is committed with the outcome; writes at once what should be seen before it."""
 
     def __init__(self, engine: Engine, claim: Claim, held: HeldLease) -> None:

@@ -1,4 +1,4 @@
-"""Where a stage's input comes from: one resolver for first execution, retry, rerun and the in-process executor.
+"""The input of a stage: read in one way by first executions, retries, reruns and the in-process executor.
 
 Group 1 gets the run's input; group n gets the output of group n-1, or of the nearest group before it that was not
 skipped whole. Every member of a group gets the same value. A missing output is an error, never the run's input.
@@ -16,36 +16,43 @@ from workflow_engine.payloads.text import compose_object
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from workflow_engine.definition import Stage, Workflow
+    from workflow_engine.engine.data.stage_execution import StageExecution
     from workflow_engine.store.records import Claim, StoredOutput
 
 
-def resolve_input(claim: Claim, stage: Stage[Any, Any], workflow: Workflow[Any, Any]) -> Any:
+def read_input(execution: StageExecution) -> Any:
     """Return the parsed input of the claimed stage run.
 
     Raises:
         StageOutputMissing: A predecessor has no output.
         InvalidDataError: The predecessor's output does not fit the input's schema.
     """
+    claim, stage = execution.claim, execution.stage
     what = f'input of stage "{stage.id}"'
     if not stage.takes_input:
         return stage.input.parse({}, what=what)
-    groups = Plan.from_json(claim.plan).groups
     if stage.takes_group:
-        members = [member.id for member in groups[claim.execution_group - 2]]
-        known = {stage_id: workflow.stages[stage_id] for stage_id in members if stage_id in workflow.stages}
-        # A group that was skipped whole is an empty one to who takes a group; to others it passes its own input on.
-        is_skipped = claim.input_group != claim.execution_group - 1
-        return GroupOutput({} if is_skipped else completed_texts(members, claim.outputs, needed_by=stage.id), known)
+        return _read_group(execution)
     if claim.input_group == 0:
         if claim.run_input is None:
             raise StageOutputMissing(f'Stage "{stage.id}" needs the input of run {claim.run_id}, which is not recorded')
         return stage.input.decode(claim.run_input, what=what)
-    members = [member.id for member in groups[claim.input_group - 1]]
+    members = _members_of_group(claim, claim.input_group)
     texts = completed_texts(members, claim.outputs, needed_by=stage.id)
-    if len(members) == 1:
-        return stage.input.decode(texts[members[0]], what=what)
-    return stage.input.decode(compose_object(texts), what=what)
+    return stage.input.decode(texts[members[0]] if len(members) == 1 else compose_object(texts), what=what)
+
+
+def _read_group(execution: StageExecution) -> GroupOutput:
+    """Return the outputs of the group before; none if that group was skipped whole."""
+    claim, stages = execution.claim, execution.workflow.stages
+    members = _members_of_group(claim, claim.execution_group - 1)
+    known = {stage_id: stages[stage_id] for stage_id in members if stage_id in stages}
+    is_skipped = claim.input_group != claim.execution_group - 1
+    return GroupOutput({} if is_skipped else completed_texts(members, claim.outputs, needed_by=claim.stage_id), known)
+
+
+def _members_of_group(claim: Claim, number: int) -> list[str]:
+    return [member.id for member in Plan.from_json(claim.plan).groups[number - 1]]
 
 
 def completed_texts(stage_ids: list[str], outputs: Mapping[str, StoredOutput], *, needed_by: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The output of a run: what a further group would get as its input."""
+"""The result of a run. Its output is composed like the input of one more group after its last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.definition import Plan
-from workflow_engine.engine.data.inputs import completed_texts
+from workflow_engine.engine.data.stage_input import completed_texts
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.payloads.text import compose_object, decode_json
 from workflow_engine.store.moves.claims import read_outputs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run stands: its status, and its output's JSON text or its error."""
+    """The status of a run, with the JSON text of its output or its error if it has ended."""
 
     run_id: str
     status: RunStatus
@@ -33,7 +33,7 @@ class RunResult:
 
 
 def read_run_result(tx: Transaction, run_id: str) -> RunResult | None:
-    """Return how the run stands, or None when there is no such run."""
+    """Return the result of the run, or None when there is no such run."""
     run = read_ended_run(tx, run_id)
     if run is None:
         return None
@@ -44,7 +44,7 @@ def read_run_result(tx: Transaction, run_id: str) -> RunResult | None:
 
 
 def read_run_results(tx: Transaction, run_ids: Sequence[str]) -> dict[str, RunResult]:
-    """Return how the runs stand, keyed by id; unknown ids are absent."""
+    """Return the results of the runs, keyed by id; unknown ids are absent."""
     found = (read_run_result(tx, run_id) for run_id in run_ids)
     return {result.run_id: result for result in found if result is not None}
 

@@ -1,4 +1,4 @@
-"""Finding the definition that a claim is executed with; what is missing here, another worker may have."""
+"""The definition that a claim is executed with, or the reason to leave the claim to another worker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from workflow_engine.definition import Plan
 from workflow_engine.engine.decisions.failures import describe
 from workflow_engine.engine.decisions.outcomes import MismatchReason, decide_mismatch
+from workflow_engine.engine.waits.registry import find_kind
 from workflow_engine.store.records import ClaimKind
 
 if TYPE_CHECKING:
@@ -15,12 +16,9 @@ if TYPE_CHECKING:
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.records import Claim
 
-#: What this release can suspend a stage on.
-_WAITS = ("poll", "runs")
 
-
-def find_definition(engine: Engine, claim: Claim) -> tuple[Workflow[Any, Any], Stage[Any, Any]] | Mismatched:
-    """Return the workflow and the stage, or what this worker lacks; nothing of the user's stage has been called then."""
+def match_definition(engine: Engine, claim: Claim) -> tuple[Workflow[Any, Any], Stage[Any, Any]] | Mismatched:
+    """Return the workflow and the stage, or what this worker lacks of them. No code of the stage is called here."""
     try:
         workflow = engine.registry.find(claim.workflow_id)
     except Exception as error:  # noqa: BLE001 - a registry of the user's
@@ -38,9 +36,9 @@ def find_definition(engine: Engine, claim: Claim) -> tuple[Workflow[Any, Any], S
             f"on worker {engine.worker_id} (stages: {', '.join(workflow.stages)})"
         )
         return decide_mismatch(MismatchReason.STAGE, problem, engine.settings)
-    if claim.kind is ClaimKind.POLL and claim.suspended_on == "poll" and stage.poll is None:
-        problem = f'Stage "{stage.id}" is suspended but its definition has no poll'
-        return decide_mismatch(MismatchReason.STAGE, problem, engine.settings)
+    kind = find_kind(claim.suspended_on) if claim.kind is ClaimKind.POLL else None
+    if kind is not None and (lack := kind.find_lack(stage)) is not None:
+        return decide_mismatch(MismatchReason.STAGE, lack, engine.settings)
     return workflow, stage
 
 
@@ -51,7 +49,7 @@ def _find_later_release(engine: Engine, claim: Claim) -> str | None:
         is_understood = False
     if not is_understood:
         return f"the plan of the run was written by a later release than that of worker {engine.worker_id}"
-    if claim.kind is ClaimKind.POLL and claim.suspended_on not in _WAITS:
+    if claim.kind is ClaimKind.POLL and find_kind(claim.suspended_on) is None:
         return (
             f'stage "{claim.stage_id}" waits for "{claim.suspended_on}", '
             f"which the release of worker {engine.worker_id} does not know"
