@@ -89,12 +89,12 @@ def test_no_constraint_is_checked_on_a_mixture_of_a_row_before_and_after_the_wai
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("complete", ", error_code = r.error_code", ""),
-        ("complete", "ELSE r.output_group", "ELSE w.output_group"),
-        ("complete", "ELSE r.status", "ELSE w.status"),
-        ("complete", "completed_at = t.now", "polls = s.polls"),
-        ("claim", "coalesce(r.started_at", "coalesce(w.started_at"),
-        ("claim", "lease_until = t.now + :lease_ms, ", ""),
+        ("complete", ", error_code = locked_run.error_code", ""),
+        ("complete", "ELSE locked_run.output_group", "ELSE run_row.output_group"),
+        ("complete", "ELSE locked_run.status", "ELSE run_row.status"),
+        ("complete", "completed_at = clock.now", "polls = stage_row.polls"),
+        ("claim", "coalesce(locked_run.started_at", "coalesce(run_row.started_at"),
+        ("claim", "lease_until = clock.now + :lease_ms, ", ""),
     ],
 )
 def test_such_a_mixture_is_found(name: str, old: str, new: str) -> None:
@@ -114,4 +114,4 @@ def test_other_tables_are_asked_only_for_what_does_not_change_during_the_wait(na
 
 
 def test_the_pause_is_asked_after_the_lock() -> None:
-    assert "FROM r WHERE NOT workflow_is_paused(r.workflow_id)" in STATEMENTS["claim"]
+    assert "FROM locked_run WHERE NOT workflow_is_paused(locked_run.workflow_id)" in STATEMENTS["claim"]

@@ -16,8 +16,8 @@ from workflow_engine.payloads.text import compose_object
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from workflow_engine.definition import Stage, Workflow
-    from workflow_engine.store.records import Claim, StoredOutput
+    from workflow_engine.definition import Stage, StoredOutput, Workflow
+    from workflow_engine.store.records import Claim
 
 
 def resolve_input(claim: Claim, stage: Stage[Any, Any], workflow: Workflow[Any, Any]) -> Any:
