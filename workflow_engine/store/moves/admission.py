@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 def may_be_taken(instant: Instant) -> Condition:
     """Whether a row of ``workflow_stages`` may be taken at the instant, by the records that the statement sees."""
-    its_run = exists().where(runs.c.id == stages.c.run_id, run_admits(runs), workflow_admits(runs.c.workflow_id))
-    return and_(is_due(stages, instant), its_run)
+    its_run_admits = exists().where(runs.c.id == stages.c.run_id, admits(runs))
+    return and_(is_due(stages, instant), its_run_admits)
 
 
 def is_due(stage: sa.FromClause, instant: Instant) -> Condition:
@@ -61,6 +61,11 @@ def due_at(stage: sa.FromClause) -> sa.ColumnElement[int]:
     return case((waits_for_attempt, stage.c.available_at), else_=stage.c.next_poll_at)
 
 
+def admits(run: sa.FromClause) -> Condition:
+    """Whether the run and its workflow let stage runs be taken that are due."""
+    return and_(run_admits(run), workflow_admits(run.c.workflow_id))
+
+
 def run_admits(run: sa.FromClause) -> Condition:
     """Whether the run has not ended and is not paused itself."""
     return and_(_is_one_of(run.c.status, LIVE_RUN), run.c.paused_at.is_(None))
@@ -79,10 +84,14 @@ def workflow_admits_claims(workflow_id: sa.ColumnElement[str]) -> Condition:
     return not_(func.workflow_is_paused(workflow_id, type_=sa.Boolean()))
 
 
-def may_claim_of(tx: Connection, workflow_id: str) -> bool:
-    """Whether the workflow of a locked run lets its stage runs be claimed; that stays so until the transaction ends."""
-    admits = workflow_admits_claims if tx.dialect.name == "postgresql" else workflow_admits
-    return bool(tx.scalar(select(admits(sa.literal(workflow_id)))))
+def still_admits_claims(tx: Connection, workflow_id: str) -> bool:
+    """Whether the workflow of a run that admitted claims when it was locked still does, until the transaction ends.
+
+    A writing transaction of SQLite is alone: nobody has paused the workflow meanwhile.
+    """
+    if tx.dialect.name != "postgresql":
+        return True
+    return bool(tx.scalar(select(workflow_admits_claims(sa.literal(workflow_id)))))
 
 
 def _is_one_of(column: sa.ColumnElement[str], statuses: Iterable[RunStatus | StageStatus]) -> Condition:

@@ -16,7 +16,7 @@ from workflow_engine.definition import StoredOutput
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, RunStatus, StageMove, StageStatus
 from workflow_engine.store.moves import postgres as moves_postgres
-from workflow_engine.store.moves.admission import may_claim_of
+from workflow_engine.store.moves.admission import still_admits_claims
 from workflow_engine.store.moves.claim_columns import claim_columns
 from workflow_engine.store.moves.locked_run import LockedRun
 from workflow_engine.store.records import Claim, ClaimKind
@@ -59,7 +59,7 @@ def _claim(tx: Connection, request: ClaimRequest) -> Claim | None:
 
 
 def _may_be_claimed(tx: Connection, run: LockedRun, stage: StageRow) -> bool:
-    return stage.is_due and run.admits and may_claim_of(tx, run.row["workflow_id"])
+    return stage.is_due and run.admits and still_admits_claims(tx, run.row["workflow_id"])
 
 
 def _lease(run: LockedRun, stage: StageRow, request: ClaimRequest) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import ACTIVE_STAGE, RunStatus, StageStatus
 from workflow_engine.payloads.text import encode_json
 from workflow_engine.store.connection.inserts import insert_or_ignore
-from workflow_engine.store.moves.admission import is_due, run_admits
+from workflow_engine.store.moves.admission import admits, is_due
 from workflow_engine.store.records import (
     LONGEST_TOLD,
     AttemptOutcome,
@@ -74,7 +74,7 @@ class LockedRun:
         self.row = dict(row)
         #: The database's time, read after the lock was obtained.
         self.now: int = self.row.pop("locked_at")
-        #: Whether it let its stage runs be claimed when it was locked; what its workflow says is another question.
+        #: Whether it and its workflow let its stage runs be taken when it was locked.
         self.admits: bool = self.row.pop("admits")
         #: Messages to send after the commit.
         self.hints: list[Hint] = []
@@ -87,8 +87,8 @@ class LockedRun:
     def find(cls, tx: Connection, run_id: str) -> LockedRun | None:
         """Lock the run's row and return it, or None when there is no such run."""
         locked = select(runs).where(runs.c.id == run_id).with_for_update().cte("locked")
-        admits = run_admits(locked).label("admits")
-        row = tx.execute(select(locked, now().label("locked_at"), admits)).mappings().first()
+        told = select(locked, now().label("locked_at"), admits(locked).label("admits"))
+        row = tx.execute(told).mappings().first()
         return cls(tx, row) if row else None
 
     @classmethod
@@ -96,7 +96,7 @@ class LockedRun:
         """Insert a PENDING run and return it locked; None, nothing written, when its id or idempotency key is taken."""
         row = {**values, "status": RunStatus.PENDING.value, "created_at": now(), "current_group": 1, "remaining": 0}
         statement = insert_or_ignore(tx, runs).values(row)
-        locked = (runs.c.created_at.label("locked_at"), run_admits(runs).label("admits"))
+        locked = (runs.c.created_at.label("locked_at"), sa.true().label("admits"))
         found = tx.execute(statement.returning(*runs.c, *locked)).mappings().first()
         return cls(tx, found) if found else None
 

@@ -35,7 +35,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, literal_column, text
+from sqlalchemy import BigInteger, String, literal_column, text
 from sqlalchemy.dialects import postgresql
 
 from workflow_engine.definition import StoredOutput
@@ -63,13 +63,12 @@ def _sql(expression: ColumnElement[Any]) -> str:
     return str(expression.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
 
 
-def _one_of(statuses: Iterable[RunStatus | StageStatus]) -> str:
-    """Return what stands behind IN for the statuses."""
-    return f"({', '.join(sorted(repr(status.value) for status in statuses))})"
+def _is_one_of(column: str, statuses: Iterable[RunStatus | StageStatus]) -> str:
+    return _sql(literal_column(column, String).in_(sorted(status.value for status in statuses)))
 
 
 _CLAIM_COLUMNS: Final = ", ".join(f"{_sql(one)} AS {one.name}" for one in claim_columns(_stage, _locked_run))
-_STARTS: Final = f"locked_run.status IN {_one_of(RunMove.START.sources)}"
+_STARTS: Final = _is_one_of("locked_run.status", RunMove.START.sources)
 #: The payload of a stage's event.
 _WHICH_ATTEMPT: Final = """'{"attempt":' || stage.attempt || '}'"""
 
@@ -91,7 +90,7 @@ WITH locked_run AS MATERIALIZED (
                                  ELSE stage_row.claimed_dispatch_at END
   FROM locked_run, clock
   WHERE stage_row.id = :stage_run_id AND stage_row.run_id = locked_run.id
-    AND stage_row.status IN {_one_of(StageMove.CLAIM.sources)}
+    AND {_is_one_of("stage_row.status", StageMove.CLAIM.sources)}
     AND {_sql(is_due(_stage_row, literal_column("clock.now", BigInteger)))}
   RETURNING stage_row.*
 ), attempt AS (
@@ -132,7 +131,7 @@ WITH locked_run AS MATERIALIZED (
   SELECT id, generation, status, priority, current_group, input_group, output_group, remaining, failed, event_sequence,
          error_code
   FROM workflow_runs
-  WHERE id = :run_id AND status IN {_one_of(RunMove.COMPLETE.sources)} AND NOT (remaining = 1 AND failed > 0)
+  WHERE id = :run_id AND {_is_one_of("status", RunMove.COMPLETE.sources)} AND NOT (remaining = 1 AND failed > 0)
   FOR UPDATE
 ), clock AS MATERIALIZED (
   SELECT workflow_now() AS now FROM locked_run
@@ -145,7 +144,7 @@ WITH locked_run AS MATERIALIZED (
       error_code = NULL, error_type = NULL, error_message = NULL, error_traceback = NULL
   FROM locked_run, clock
   WHERE stage_row.id = :stage_run_id AND stage_row.fence = :fence AND stage_row.lease_id IS NOT NULL
-    AND stage_row.status IN {_one_of(StageMove.COMPLETE.sources)} AND stage_row.superseded_by IS NULL
+    AND {_is_one_of("stage_row.status", StageMove.COMPLETE.sources)} AND stage_row.superseded_by IS NULL
   RETURNING stage_row.id, stage_row.stage_id, stage_row.attempt
 ), output AS (
   INSERT INTO workflow_outputs (id, run_id, stage_id, payload, created_at)
