@@ -25,7 +25,7 @@ def remove_fence_check() -> None:
         return bool(stage.lease_id is not None and stage.is_live and run.is_live)
 
     replace("workflow_engine.engine.transitions.finish", "_is_ours", is_ours)
-    edit_statement("_COMPLETE", "s.id = :stage_run_id AND s.fence = :fence AND", "s.id = :stage_run_id AND")
+    edit_statement("_COMPLETE", "stage_row.fence = :fence AND", "")
 
 
 def remove_heartbeat() -> None:
@@ -61,7 +61,9 @@ def remove_locked_columns() -> None:
 
 def remove_status_guard() -> None:
     """A claim takes what its message names, whether it waits or is being executed."""
-    edit_statement("_CLAIM", "AND s.status = 'PENDING' AND", "AND s.status IN ('PENDING', 'RUNNING') AND")
+    edit_statement("_CLAIM", "stage_row.status IN ('PENDING')\n", "stage_row.status IN ('PENDING', 'RUNNING')\n")
+    edit_statement("_CLAIM", "stage_row.status IN ('PENDING', 'SUSPENDED') AND stage_row.lease_id IS NULL AND ", "")
+    edit_statement("_CLAIM", "WHEN (stage_row.status IN ('PENDING'))", "WHEN true")
 
 
 def remove_message_guards() -> None:

@@ -27,7 +27,7 @@ from workflow_engine.definition.workflows.config_presets import (
 )
 from workflow_engine.definition.workflows.group_output import GroupOutput
 from workflow_engine.definition.workflows.groups import Group, GroupFailurePolicy
-from workflow_engine.definition.workflows.plan import Plan, PlannedStage
+from workflow_engine.definition.workflows.plan import Plan, PlannedStage, StageRunOptions, carried_options
 from workflow_engine.definition.workflows.registry import Registry, WorkflowRegistry, as_registry
 from workflow_engine.definition.workflows.workflow import Workflow
 from workflow_engine.payloads.schemas import NoConfig, NoInput, Schema
@@ -60,6 +60,7 @@ __all__ = [
     "StageContext",
     "StageIdentity",
     "StageLog",
+    "StageRunOptions",
     "StageStorage",
     "StandardConfig",
     "StoredOutput",
@@ -69,6 +70,7 @@ __all__ = [
     "WorkflowBuilder",
     "WorkflowRegistry",
     "as_registry",
+    "carried_options",
     "define_async_batch_stage",
     "define_stage",
     "stage",

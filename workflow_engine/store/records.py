@@ -8,11 +8,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from workflow_engine.clock import ms_to_instant
+from workflow_engine.definition import StageRunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from workflow_engine.definition import StoredOutput
     from workflow_engine.errors import ErrorCode
     from workflow_engine.lifecycle import RunStatus, StageStatus
 
@@ -134,16 +136,6 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredOutput:
-    """What is recorded of an earlier stage: its status, and its output's JSON text if it is COMPLETED."""
-
-    stage_id: str
-    status: StageStatus
-    payload: str | None
-    execution_group: int
-
-
-@dataclass(frozen=True, slots=True)
 class ClaimRequest:
     """Who wants which stage run, on the strength of which message."""
 
@@ -157,8 +149,12 @@ class ClaimRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """Everything that executing, or polling, a stage run needs; read in the statement that took it."""
+class Claim(StageRunOptions):
+    """Everything that executing, or polling, a stage run needs; read in the statement that took it.
+
+    A field has the name of the column that it is read from: the stage run's, or else its run's. The exceptions are in
+    ``store.moves.claim_columns``.
+    """
 
     kind: ClaimKind
     stage_run_id: str
@@ -175,7 +171,6 @@ class Claim:
     attempt: int
     crashes: int
     postponements: int
-    max_attempts: int
     priority: int
     queue: str
     #: JSON texts of the run.
@@ -216,7 +211,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class StageRow:
+class StageRow(StageRunOptions):
     """A stage run as its moves see it."""
 
     id: str
@@ -228,8 +223,6 @@ class StageRow:
     attempt: int
     crashes: int
     postponements: int
-    max_attempts: int
-    max_crashes: int
     fence: int
     lease_id: str | None
     lease_until: int | None
@@ -250,6 +243,8 @@ class StageRow:
     wake_sequence: int
     mismatch_since: int | None
     output_id: str | None
+    #: Whether it waits and its time had come when the run was locked; ``admission`` tells what else a claim asks.
+    is_due: bool
 
     @property
     def is_live(self) -> bool:
@@ -262,19 +257,19 @@ class StageRow:
 
 
 @dataclass(frozen=True, slots=True)
-class NewStageRun:
-    """A stage run to insert, PENDING; its priority is its run's."""
+class NewStageRun(StageRunOptions):
+    """A stage run to insert, PENDING; its priority is its run's. The fields are columns, but for the last."""
 
     id: str
     stage_id: str
     stage_name: str
     stage_number: int
     execution_group: int
-    dependencies: tuple[str, ...]
-    max_attempts: int
-    max_crashes: int
+    #: Comma-separated.
+    dependencies: str
     queue: str
-    queue_timeout_ms: int | None = None
+    #: Added to the instant from which on it may be claimed, it is ``queue_timeout_at``.
+    queue_timeout_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)

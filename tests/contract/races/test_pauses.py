@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workflow_engine.store.records import Claim
 
 SUSPENDED = Suspended("1", "poll", None, 0, 0, 600_000)
-IN_THE_SNAPSHOT = "NOT EXISTS (SELECT 1 FROM workflow_controls c WHERE c.workflow_id = r.workflow_id)"
+IN_THE_SNAPSHOT = "NOT EXISTS (SELECT 1 FROM workflow_controls c WHERE c.workflow_id = locked_run.workflow_id)"
 
 
 def create(course: Any, kind: str) -> tuple[str, str]:
@@ -51,7 +51,7 @@ def test_asking_for_the_pause_in_the_snapshot_from_before_the_wait_would_take_it
     postgres_course: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statement = moves_postgres._CLAIM.text
-    asked = statement.replace("NOT workflow_is_paused(r.workflow_id)", IN_THE_SNAPSHOT)
+    asked = statement.replace("NOT workflow_is_paused(locked_run.workflow_id)", IN_THE_SNAPSHOT)
     monkeypatch.setattr(moves_postgres, "_CLAIM", sa.text(asked))
 
     assert asked != statement

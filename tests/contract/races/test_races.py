@@ -69,8 +69,8 @@ def test_counting_the_members_in_the_statement_that_waits_would_strand_the_run(
     postgres_course: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     course = postgres_course
-    counted = "(SELECT count(*) FROM workflow_stages m WHERE m.run_id = r.id AND m.status = 'RUNNING') = 1"
-    statement = moves_postgres._COMPLETE.text.replace("r.remaining = 1", counted)
+    counted = "(SELECT count(*) FROM workflow_stages m WHERE m.run_id = locked_run.id AND m.status = 'RUNNING') = 1"
+    statement = moves_postgres._COMPLETE.text.replace("locked_run.remaining = 1", counted)
     monkeypatch.setattr(moves_postgres, "_COMPLETE", sa.text(statement))
     run_id = course.create()
 

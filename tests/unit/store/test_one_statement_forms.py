@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import re
 import sqlite3
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import CheckConstraint
 
-from workflow_engine.lifecycle import StageStatus
+from tests.statements import compose_anew
+from workflow_engine.events import EventType
+from workflow_engine.lifecycle import RunMove, RunStatus, StageMove, StageStatus
 from workflow_engine.store.moves import postgres as moves_postgres
+from workflow_engine.store.records import AttemptOutcome, Claim, ClaimKind
 from workflow_engine.store.schema.tables import metadata
 
 if TYPE_CHECKING:
@@ -89,12 +93,12 @@ def test_no_constraint_is_checked_on_a_mixture_of_a_row_before_and_after_the_wai
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("complete", ", error_code = r.error_code", ""),
-        ("complete", "ELSE r.output_group", "ELSE w.output_group"),
-        ("complete", "ELSE r.status", "ELSE w.status"),
-        ("complete", "completed_at = t.now", "polls = s.polls"),
-        ("claim", "coalesce(r.started_at", "coalesce(w.started_at"),
-        ("claim", "lease_until = t.now + :lease_ms, ", ""),
+        ("complete", ", error_code = locked_run.error_code", ""),
+        ("complete", "ELSE locked_run.output_group", "ELSE run_row.output_group"),
+        ("complete", "ELSE locked_run.status", "ELSE run_row.status"),
+        ("complete", "completed_at = clock.now", "polls = stage_row.polls"),
+        ("claim", "coalesce(locked_run.started_at", "coalesce(run_row.started_at"),
+        ("claim", "lease_until = clock.now + :lease_ms, ", ""),
     ],
 )
 def test_such_a_mixture_is_found(name: str, old: str, new: str) -> None:
@@ -114,4 +118,64 @@ def test_other_tables_are_asked_only_for_what_does_not_change_during_the_wait(na
 
 
 def test_the_pause_is_asked_after_the_lock() -> None:
-    assert "FROM r WHERE NOT workflow_is_paused(r.workflow_id)" in STATEMENTS["claim"]
+    assert "FROM locked_run WHERE NOT workflow_is_paused(locked_run.workflow_id)" in STATEMENTS["claim"]
+
+
+#: Of each statement: the arrows that it makes.
+ARROWS = {
+    "claim": [(StageMove, "CLAIM"), (RunMove, "START")],
+    "complete": [(StageMove, "COMPLETE"), (RunMove, "COMPLETE")],
+}
+OF_ARROWS = [(form, table, arrow) for form, arrows in ARROWS.items() for table, arrow in arrows]
+
+
+def compose_form(form: str) -> str:
+    return str(getattr(compose_anew(), f"_{form.upper()}").text)
+
+
+@pytest.mark.parametrize(("form", "table", "arrow"), OF_ARROWS)
+def test_an_arrow_that_may_start_or_end_elsewhere_does_so_in_its_statement(
+    form: str, table: type, arrow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = getattr(table, arrow)
+    assert compose_form(form) == STATEMENTS[form]
+
+    for source in move.sources:
+        monkeypatch.setattr(table, arrow, replace(move, sources=move.sources - {source}))
+        assert compose_form(form) != STATEMENTS[form]
+    monkeypatch.setattr(table, arrow, replace(move, target=type(move.target)("CANCELLED")))
+    assert compose_form(form) != STATEMENTS[form]
+
+
+@pytest.mark.parametrize(("form", "table", "arrow"), OF_ARROWS)
+def test_every_status_of_a_statement_is_that_of_an_arrow(
+    form: str, table: type, arrow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlike = "FAILED"
+    for owner, name in ARROWS[form]:
+        move = getattr(owner, name)
+        status = type(move.target)(unlike)
+        monkeypatch.setattr(owner, name, replace(move, sources=frozenset({status}), target=status))
+
+    statement = compose_form(form)
+
+    targets = re.findall(
+        rf"UPDATE workflow_{'stages' if table is StageMove else 'runs'} .*?\n\s+FROM ", statement, re.DOTALL
+    )
+    assert len(targets) == 1
+    assert set(re.findall(r"(?:SET | )status = (?:CASE WHEN completes THEN )?'(\w+)'", targets[0])) == {unlike}
+
+
+def test_every_word_that_a_statement_writes_is_one_of_the_engine() -> None:
+    known = {word.value for words in (StageStatus, RunStatus, ClaimKind, AttemptOutcome, EventType) for word in words}
+
+    written = {word for statement in STATEMENTS.values() for word in re.findall(r"'([A-Za-z][\w.]*)'", statement)}
+
+    assert written <= known
+    assert "EXECUTE" in written
+
+
+def test_a_claim_reads_its_own_fields_and_no_others() -> None:
+    columns = STATEMENTS["claim"].rpartition(")\nSELECT ")[2]
+
+    assert set(re.findall(r" AS (\w+)", columns)) == {field.name for field in fields(Claim)} - {"kind"}

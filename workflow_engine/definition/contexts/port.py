@@ -44,12 +44,14 @@ class StageIdentity:
 
 @dataclass(frozen=True, slots=True)
 class StoredOutput:
-    """The recorded output of a stage of the same run."""
+    """What is recorded of a stage of the same run: its status, and its output if it is COMPLETED."""
 
     #: None where the run has no live stage run of that id.
     status: StageStatus | None
     #: JSON text, or None where there is no output.
     payload: str | None
+    #: 1-based; 0 where the run has no live stage run of that id.
+    execution_group: int = 0
 
 
 class ContextPort(Protocol):

@@ -1,21 +1,47 @@
-"""The plan of a run: the stages and groups it started with, as a snapshot that outlives the definition."""
+"""The plan of a run: the stages and groups it started with, as a snapshot that outlives the definition.
+
+``StageRunOptions`` is the one list of the options that a stage run carries from its definition to its claim. An option
+is added in three places:
+
+1. ``definition.stages.stage``: the field of ``Stage`` with its comment, its key in ``CommonOptions``, and its check;
+2. ``StageRunOptions``: a field of the same name, with a default;
+3. ``store.schema.tables``: the column of that name in ``workflow_stages``, with that server default, and its revision.
+
+Plan, inserted row (both forms), fork, locked stage run and claim have it then. An option that nothing but the engine's
+code reads needs no column: it is a field of ``PlannedStage``, with a default.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Final
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from workflow_engine.definition.workflows.groups import GroupFailurePolicy
+
+if TYPE_CHECKING:
+    from workflow_engine.definition.stages.stage import Stage
 
 #: What this release can execute. A release that adds something to plans which a worker must not pass over counts one
 #: up and writes that number into the plans that use it; whatever may be passed over is a field without a number.
 UNDERSTOOD: Final = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRunOptions:
+    """The options of a stage that each of its stage runs carries, in a column of the option's name.
+
+    ``read_from`` names the attribute of the stage where it is not the option's own name.
+    """
+
+    max_attempts: int = field(metadata={"read_from": "retry.max_attempts"})
+    max_crashes: int
+
+
 @dataclass(frozen=True, slots=True)
-class PlannedStage:
+class PlannedStage(StageRunOptions):
     """A stage as the run started with it."""
 
     id: str
@@ -26,14 +52,30 @@ class PlannedStage:
     number: int
     dependencies: tuple[str, ...]
     takes_input: bool
+    #: None for the engine's, which is looked up when a stage run is inserted.
     queue: str | None
-    max_attempts: int
-    max_crashes: int
+    #: Counted from the instant at which a stage run may be claimed first.
     queue_timeout_ms: int | None
     fingerprint: str
 
 
-_STAGE_FIELDS: Final = tuple(field.name for field in fields(PlannedStage))
+def read_options(stage: Stage[Any, Any]) -> dict[str, Any]:
+    """Return the values of ``StageRunOptions`` that a stage has."""
+    return {one.name: attrgetter(one.metadata.get("read_from", one.name))(stage) for one in fields(StageRunOptions)}
+
+
+def carried_options(options: StageRunOptions) -> dict[str, Any]:
+    """Return the values of ``StageRunOptions`` by name, to hand them on to another value that carries them."""
+    return {one.name: getattr(options, one.name) for one in fields(StageRunOptions)}
+
+
+#: What a planned stage is in plans of release 0.1.0, in that order.
+_FIRST_FIELDS: Final = (
+    "id", "name", "group", "number", "dependencies", "takes_input", "queue", "max_attempts", "max_crashes",
+    "queue_timeout_ms", "fingerprint",
+)  # fmt: skip
+#: The rest. A plan does not name them where they have their defaults: plans that use nothing new are the same text.
+_LATER_FIELDS: Final = {one.name: one.default for one in fields(PlannedStage) if one.name not in _FIRST_FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +97,10 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
-        data = asdict(self)
-        if self.needs == 1:
-            del data["needs"]  # the plans of release 0.1.0 stay what they were, to the letter
+        groups = [[_stage_to_json(stage) for stage in group] for group in self.groups]
+        data: dict[str, Any] = {"groups": groups, "on_failure": self.on_failure, "fingerprint": self.fingerprint}
+        if self.needs != 1:  # the plans of release 0.1.0 stay what they were, to the letter
+            data["needs"] = self.needs
         return json.dumps(data, separators=(",", ":"))
 
     @classmethod
@@ -89,8 +132,12 @@ def _parse(text: str) -> Plan:
     )
 
 
-def _parse_stage(data: dict[str, object]) -> PlannedStage:
-    dependencies = data["dependencies"]
-    assert isinstance(dependencies, list)  # noqa: S101 - narrows the type of what to_json wrote
-    known = {name: data[name] for name in _STAGE_FIELDS}
-    return PlannedStage(**{**known, "dependencies": tuple(dependencies)})  # type: ignore[arg-type] # same
+def _stage_to_json(stage: PlannedStage) -> dict[str, Any]:
+    later = [name for name, default in _LATER_FIELDS.items() if getattr(stage, name) != default]
+    return {name: getattr(stage, name) for name in (*_FIRST_FIELDS, *later)}
+
+
+def _parse_stage(data: dict[str, Any]) -> PlannedStage:
+    first = {name: data[name] for name in _FIRST_FIELDS}
+    later = {name: data[name] for name in _LATER_FIELDS if name in data}
+    return PlannedStage(**{**first, **later, "dependencies": tuple(data["dependencies"])})

@@ -12,7 +12,7 @@ from workflow_engine.clock import to_milliseconds
 from workflow_engine.definition.stages.stage import Stage, hash_json
 from workflow_engine.definition.workflows import config as configs
 from workflow_engine.definition.workflows import diagrams
-from workflow_engine.definition.workflows.plan import Plan, PlannedStage
+from workflow_engine.definition.workflows.plan import Plan, PlannedStage, read_options
 from workflow_engine.errors import StageNotFoundError
 
 if TYPE_CHECKING:
@@ -208,8 +208,7 @@ def _planned(stage: Stage[Any, Any], group: int, number: int) -> PlannedStage:
         dependencies=stage.dependencies,
         takes_input=stage.takes_input,
         queue=stage.queue,
-        max_attempts=stage.retry.max_attempts,
-        max_crashes=stage.max_crashes,
         queue_timeout_ms=None if stage.queue_timeout is None else to_milliseconds(stage.queue_timeout),
         fingerprint=stage.fingerprint,
+        **read_options(stage),
     )

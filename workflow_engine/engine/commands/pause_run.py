@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workflow_engine.engine.commands.redispatch import redispatch
+from workflow_engine.engine.commands.redispatch import dispatch_what_is_due, redispatch
 from workflow_engine.engine.transitions.unit_of_work import with_run
 from workflow_engine.errors import RunStateError
 from workflow_engine.events import EventType
@@ -43,10 +43,9 @@ def resume_run(engine: Engine, run_id: str) -> None:
     def act(run: LockedRun) -> None:
         _require_live(run, "resumed")
         if run.row["paused_at"] is not None:
-            run.row["paused_at"] = None
             run.set(paused_at=None)
             run.record(EventType.RUN_RESUMED)
-            redispatch(run)
+            dispatch_what_is_due(run)
 
     with_run(engine, run_id, act)
 

@@ -13,7 +13,6 @@ from workflow_engine.store.upkeep.due import dispatch_due, waiting_lists
 if TYPE_CHECKING:
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.moves.locked_run import LockedRun
-    from workflow_engine.store.records import StageRow
     from workflow_engine.store.upkeep.due import WaitingList
 
 #: Batches of one list that one sweep sends at most; the next sweep goes on.
@@ -68,16 +67,14 @@ def redispatch_run(engine: Engine, run_id: str) -> RunStatus:
 
 
 def redispatch(run: LockedRun) -> None:
+    """Give every due stage run of a locked run that admits claims a new message."""
+    if run.admits:
+        dispatch_what_is_due(run)
+
+
+def dispatch_what_is_due(run: LockedRun) -> None:
     """Give every due stage run of a locked run a new message."""
-    if run.is_live and run.row["paused_at"] is None:
-        for stage in run.active_stage_runs():
-            if is_due(stage, run.now):
-                dispatch = run.dispatch_poll if stage.status is StageStatus.SUSPENDED else run.dispatch
-                dispatch(stage)
-
-
-def is_due(stage: StageRow, instant: int) -> bool:
-    """Whether a worker may take the stage run."""
-    if stage.status is StageStatus.PENDING:
-        return stage.available_at <= instant
-    return stage.status is StageStatus.SUSPENDED and stage.lease_id is None and (stage.next_poll_at or 0) <= instant
+    for stage in run.active_stage_runs():
+        if stage.is_due:
+            dispatch = run.dispatch_poll if stage.status is StageStatus.SUSPENDED else run.dispatch
+            dispatch(stage)

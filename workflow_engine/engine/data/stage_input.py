@@ -16,8 +16,9 @@ from workflow_engine.payloads.text import compose_object
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from workflow_engine.definition import StoredOutput
     from workflow_engine.engine.data.stage_execution import StageExecution
-    from workflow_engine.store.records import Claim, StoredOutput
+    from workflow_engine.store.records import Claim
 
 
 def read_input(execution: StageExecution) -> Any:

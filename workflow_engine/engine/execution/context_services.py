@@ -60,7 +60,7 @@ class ContextServices:
         self._claim = claim
         self._held = held
         self._lock = threading.RLock()
-        self._outputs = {name: StoredOutput(item.status, item.payload) for name, item in claim.outputs.items()}
+        self._outputs = dict(claim.outputs)
         self._lines: list[LogLine] = []
         self._line_count = 0
         self._flush_at = _LOG_BATCH
@@ -85,9 +85,7 @@ class ContextServices:
                 ).get(stage_id)
                 # A sibling's output may be there or not by chance, and would make a retry differ from the first try.
                 is_earlier = found is not None and found.execution_group < self._claim.execution_group
-                self._outputs[stage_id] = (
-                    StoredOutput(found.status, found.payload) if found and is_earlier else StoredOutput(None, None)
-                )
+                self._outputs[stage_id] = found if found and is_earlier else StoredOutput(None, None)
             return self._outputs[stage_id]
 
     def write_log(self, level: str, message: str, fields: Mapping[str, object]) -> None:

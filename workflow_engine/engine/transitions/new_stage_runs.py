@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from workflow_engine.definition import carried_options
 from workflow_engine.ids import new_id
 from workflow_engine.store.records import NewStageRun
 
@@ -23,11 +24,10 @@ def new_stage_runs(stages: Iterable[PlannedStage], settings: Settings) -> list[N
             stage_name=stage.name,
             stage_number=stage.number,
             execution_group=stage.group,
-            dependencies=stage.dependencies,
-            max_attempts=stage.max_attempts,
-            max_crashes=stage.max_crashes,
+            dependencies=",".join(stage.dependencies),
             queue=stage.queue or settings.queue,
             queue_timeout_ms=stage.queue_timeout_ms,
+            **carried_options(stage),
         )
         for stage in stages
     ]

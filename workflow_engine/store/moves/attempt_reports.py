@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.ids import new_id
+from workflow_engine.store.connection.inserts import insert_or_ignore
 from workflow_engine.store.schema.tables import attempts, logs, run_annotations, stages
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ def write_log_lines(tx: Connection, claim: Claim, lines: Sequence[LogLine]) -> N
     """Insert log lines of an attempt; a line that is there already stays, so the call may be repeated."""
     if not lines:
         return
-    insert = postgresql.insert(logs) if tx.dialect.name == "postgresql" else sqlite.insert(logs)
     origin = {
         "stage_run_id": claim.stage_run_id,
         "fence": claim.fence,
@@ -62,7 +61,7 @@ def write_log_lines(tx: Connection, claim: Claim, lines: Sequence[LogLine]) -> N
         "attempt": claim.attempt,
     }
     tx.execute(
-        insert.on_conflict_do_nothing(),
+        insert_or_ignore(tx, logs),
         [
             {
                 **origin,

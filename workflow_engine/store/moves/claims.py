@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import select
 
+from workflow_engine.definition import StoredOutput
 from workflow_engine.events import EventType
 from workflow_engine.lifecycle import RunMove, RunStatus, StageMove, StageStatus
 from workflow_engine.store.moves import postgres as moves_postgres
+from workflow_engine.store.moves.admission import still_admits_claims
+from workflow_engine.store.moves.claim_columns import claim_columns
 from workflow_engine.store.moves.locked_run import LockedRun
-from workflow_engine.store.records import Claim, ClaimKind, StoredOutput
-from workflow_engine.store.schema.tables import attempts, controls, outputs, runs, stages
+from workflow_engine.store.records import Claim, ClaimKind
+from workflow_engine.store.schema.tables import attempts, outputs, runs, stages
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -56,22 +59,7 @@ def _claim(tx: Connection, request: ClaimRequest) -> Claim | None:
 
 
 def _may_be_claimed(tx: Connection, run: LockedRun, stage: StageRow) -> bool:
-    if not (stage.is_live and run.is_live and run.row["paused_at"] is None):
-        return False
-    if stage.status is StageStatus.PENDING:
-        is_due = stage.available_at <= run.now
-    else:
-        is_due = (
-            stage.status is StageStatus.SUSPENDED and stage.lease_id is None and (stage.next_poll_at or 0) <= run.now
-        )
-    return is_due and not is_workflow_paused(tx, run.row["workflow_id"])
-
-
-def is_workflow_paused(tx: Connection, workflow_id: str) -> bool:
-    """Whether claims of that workflow's stage runs are held; that stays so until the transaction ends."""
-    if tx.dialect.name == "postgresql":
-        return bool(tx.scalar(select(sa.func.workflow_is_paused(workflow_id))))
-    return tx.scalar(select(controls.c.workflow_id).where(controls.c.workflow_id == workflow_id)) is not None
+    return stage.is_due and run.admits and still_admits_claims(tx, run.row["workflow_id"])
 
 
 def _lease(run: LockedRun, stage: StageRow, request: ClaimRequest) -> dict[str, Any]:
@@ -122,30 +110,11 @@ def _open_attempt(run: LockedRun, stage: StageRow, request: ClaimRequest, kind: 
     )
 
 
-_STAGE_FIELDS = (
-    "fence", "lease_id", "run_id", "stage_id", "stage_name", "stage_number", "execution_group", "input_group",
-    "generation", "attempt", "crashes", "postponements", "max_attempts", "priority", "queue", "suspended_state",
-    "suspended_on", "suspended_at", "poll_interval_ms", "max_wait_until", "polls", "poll_failures", "wake_sequence",
-    "mismatch_since", "claimed_at", "metrics",
-)  # fmt: skip
-
-
 def read_claim(tx: Connection, stage_run_id: str) -> Claim | None:
     """Read what the holder of a lease needs to execute or poll."""
     row = (
         tx.execute(
-            select(
-                *(stages.c[name] for name in _STAGE_FIELDS),
-                stages.c.status,
-                stages.c.dependencies,
-                runs.c.workflow_id,
-                runs.c.plan,
-                runs.c.config,
-                runs.c.metadata,
-                runs.c.parent_stage_run_id,
-                runs.c.failed.label("failed_siblings"),
-                sa.case((stages.c.input_group == 0, runs.c.input)).label("run_input"),
-            )
+            select(*claim_columns(stages, runs), stages.c.status, stages.c.dependencies)
             .join(runs, runs.c.id == stages.c.run_id)
             .where(stages.c.id == stage_run_id)
         )
@@ -159,7 +128,7 @@ def read_claim(tx: Connection, stage_run_id: str) -> Claim | None:
     needed = values.pop("dependencies").split(",")
     kind = ClaimKind.EXECUTE if status == StageStatus.RUNNING.value else ClaimKind.POLL
     found = read_outputs(tx, values["run_id"], group=values["input_group"], stage_ids=needed)
-    return Claim(kind=kind, stage_run_id=stage_run_id, outputs=found, **values)
+    return Claim(kind=kind, outputs=found, **values)
 
 
 def read_outputs(
@@ -173,7 +142,4 @@ def read_outputs(
         .where(stages.c.run_id == run_id, stages.c.superseded_by.is_(None), wanted)
         .order_by(stages.c.stage_number)
     )
-    return {
-        row.stage_id: StoredOutput(row.stage_id, StageStatus(row.status), row.payload, row.execution_group)
-        for row in rows
-    }
+    return {row.stage_id: StoredOutput(StageStatus(row.status), row.payload, row.execution_group) for row in rows}

@@ -10,19 +10,20 @@ counting members, is what makes the barrier right under READ COMMITTED.
 
 from __future__ import annotations
 
-from dataclasses import fields as dataclass_fields
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from workflow_engine.definition import StageRunOptions
 from workflow_engine.errors import StoreError
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import ACTIVE_STAGE, RunStatus, StageStatus
 from workflow_engine.payloads.text import encode_json
 from workflow_engine.priorities import LOWEST_POLL_PRIORITY
+from workflow_engine.store.connection.inserts import insert_or_ignore
+from workflow_engine.store.moves.admission import admits, is_due
 from workflow_engine.store.records import (
     LONGEST_TOLD,
     AttemptOutcome,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 #: What a unit of work gets to write through: an open SQLAlchemy connection in a transaction.
 Transaction = sa.Connection
 
-_STAGE_COLUMNS = [stages.c[field.name] for field in dataclass_fields(StageRow)]
+_STAGE_COLUMNS = [stages.c[field.name] for field in fields(StageRow) if field.name in stages.c]
 _FREE = {"lease_id": None, "lease_until": None}
 #: A stage run that ended well shows no error; its attempts keep theirs.
 _ENDED_WELL = (StageStatus.COMPLETED, StageStatus.SKIPPED)
@@ -54,7 +55,7 @@ _NO_ERROR = {"error_code": None, "error_type": None, "error_message": None, "err
 #: What a fork takes over of the stage runs whose outputs it shares.
 _SHARED_COLUMNS = (
     "stage_id", "stage_name", "stage_number", "execution_group", "input_group", "dependencies", "status",
-    "max_attempts", "max_crashes", "queue", "priority", "dispatch_priority", "output_id", "metrics",
+    "queue", "priority", "dispatch_priority", "output_id", "metrics", *(option.name for option in fields(StageRunOptions)),
 )  # fmt: skip
 
 
@@ -69,6 +70,8 @@ class LockedRun:
         self.row = dict(row)
         #: The database's time, read after the lock was obtained.
         self.now: int = self.row.pop("locked_at")
+        #: Whether it and its workflow let its stage runs be taken when it was locked.
+        self.admits: bool = self.row.pop("admits")
         #: Messages to send after the commit.
         self.hints: list[Hint] = []
         #: Messages that would be welcome after so many milliseconds; the sweep sends them if nobody else does.
@@ -80,16 +83,17 @@ class LockedRun:
     def find(cls, tx: Connection, run_id: str) -> LockedRun | None:
         """Lock the run's row and return it, or None when there is no such run."""
         locked = select(runs).where(runs.c.id == run_id).with_for_update().cte("locked")
-        row = tx.execute(select(locked, now().label("locked_at"))).mappings().first()
+        told = select(locked, now().label("locked_at"), admits(locked).label("admits"))
+        row = tx.execute(told).mappings().first()
         return cls(tx, row) if row else None
 
     @classmethod
     def insert(cls, tx: Connection, values: Mapping[str, Any]) -> LockedRun | None:
         """Insert a PENDING run and return it locked; None, nothing written, when its id or idempotency key is taken."""
-        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
         row = {**values, "status": RunStatus.PENDING.value, "created_at": now(), "current_group": 1, "remaining": 0}
-        statement = dialect.insert(runs).values(row).on_conflict_do_nothing()
-        found = tx.execute(statement.returning(*runs.c, runs.c.created_at.label("locked_at"))).mappings().first()
+        statement = insert_or_ignore(tx, runs).values(row)
+        locked = (runs.c.created_at.label("locked_at"), sa.true().label("admits"))
+        found = tx.execute(statement.returning(*runs.c, *locked)).mappings().first()
         return cls(tx, found) if found else None
 
     @classmethod
@@ -185,7 +189,7 @@ class LockedRun:
 
     def _stage_runs(self, *conditions: sa.ColumnElement[bool]) -> list[StageRow]:
         query = (
-            select(*_STAGE_COLUMNS)
+            self._select_stage_runs()
             .where(stages.c.run_id == self.id, stages.c.superseded_by.is_(None), *conditions)
             .order_by(stages.c.id)
             .with_for_update()
@@ -194,9 +198,12 @@ class LockedRun:
 
     def stage_run(self, stage_run_id: str) -> StageRow | None:
         """Read and lock one stage run of this run, superseded or not."""
-        query = select(*_STAGE_COLUMNS).where(stages.c.id == stage_run_id, stages.c.run_id == self.id).with_for_update()
-        row = self.tx.execute(query).mappings().first()
+        query = self._select_stage_runs().where(stages.c.id == stage_run_id, stages.c.run_id == self.id)
+        row = self.tx.execute(query.with_for_update()).mappings().first()
         return _stage_row(row) if row else None
+
+    def _select_stage_runs(self) -> sa.Select[Any]:
+        return select(*_STAGE_COLUMNS, is_due(stages, self.now).label("is_due"))
 
     def move_stage(self, move: Move[StageStatus], stage: StageRow, *, new_fence: bool = False, **values: Any) -> bool:
         """Move one stage run whose status and fence are still those of ``stage``; keep the group's counters.
@@ -297,21 +304,14 @@ class LockedRun:
             self.tx.execute(stages.insert().values(**copy, **own, **ended, shared_from=producer))
 
     def _new_stage_run(self, stage: NewStageRun, available_at: int) -> dict[str, Any]:
-        timeout = stage.queue_timeout_ms
+        planned = asdict(stage)
+        timeout = planned.pop("queue_timeout_ms")
         return {
-            "id": stage.id,
+            **planned,
             "run_id": self.id,
-            "stage_id": stage.stage_id,
-            "stage_name": stage.stage_name,
-            "stage_number": stage.stage_number,
-            "execution_group": stage.execution_group,
             "input_group": self.input_group,
-            "dependencies": ",".join(stage.dependencies),
             "generation": self.generation,
             "status": StageStatus.PENDING.value,
-            "max_attempts": stage.max_attempts,
-            "max_crashes": stage.max_crashes,
-            "queue": stage.queue,
             "priority": self.row["priority"],
             "dispatch_priority": self.row["priority"],
             "available_at": available_at,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.lifecycle import LIVE_RUN
+from workflow_engine.store.connection.inserts import insert_or_ignore
 from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import controls, runs
 
@@ -22,8 +22,7 @@ def pause(tx: Connection, workflow_id: str) -> None:
     """Hold the claims of the workflow's stage runs; waits for the claims that are under way."""
     if tx.dialect.name == "postgresql":
         tx.execute(_WAIT_FOR_CLAIMS, {"workflow_id": workflow_id})
-    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-    tx.execute(dialect.insert(controls).values(workflow_id=workflow_id, paused_at=now()).on_conflict_do_nothing())
+    tx.execute(insert_or_ignore(tx, controls).values(workflow_id=workflow_id, paused_at=now()))
 
 
 def resume(tx: Connection, workflow_id: str) -> None:

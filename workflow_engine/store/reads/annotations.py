@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, exists, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import IdempotencyConflictError, RunNotFoundError
 from workflow_engine.payloads.text import decode_json
+from workflow_engine.store.connection.inserts import insert_or_ignore
 from workflow_engine.store.reads.lineage import lineage
 from workflow_engine.store.reads.snapshots import AnnotationEntry
 from workflow_engine.store.schema.now import now
@@ -65,10 +65,9 @@ def add_annotation(
     )
     if generation is None:
         raise RunNotFoundError(run_id)
-    row = {"id": annotation_id, "run_id": run_id, "key": key, "value": value, "actor": actor}
-    insert = postgresql.insert(_annotations) if tx.dialect.name == "postgresql" else sqlite.insert(_annotations)
-    insert = insert.values(row | {"idempotency_key": idempotency_key, "generation": generation, "created_at": now()})
-    tx.execute(insert.on_conflict_do_nothing())
+    row: dict[str, Any] = {"id": annotation_id, "run_id": run_id, "key": key, "value": value, "actor": actor}
+    row |= {"idempotency_key": idempotency_key, "generation": generation, "created_at": now()}
+    tx.execute(insert_or_ignore(tx, _annotations).values(row))
     same = _annotations.c.id == annotation_id
     if idempotency_key is not None:
         same = (_annotations.c.run_id == run_id) & (_annotations.c.idempotency_key == idempotency_key)

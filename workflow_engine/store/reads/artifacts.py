@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, case, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.clock import ms_to_instant
 from workflow_engine.errors import LeaseLost
+from workflow_engine.store.connection.inserts import insert_into
 from workflow_engine.store.reads.lineage import lineage
 from workflow_engine.store.reads.snapshots import ArtifactEntry
 from workflow_engine.store.schema.now import now
@@ -162,8 +162,7 @@ def _write(tx: Connection, claim: Claim, key: str, payload: str, *, shared: bool
 
 def _insert(tx: Connection, claim: Claim, key: str, payload: str, scope: str) -> bool:
     """Insert a row, or replace the stage run's own; False where another stage run's row has the place."""
-    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(artifacts).values(
+    insert = insert_into(tx, artifacts).values(
         run_id=claim.run_id,
         scope=scope,
         key=key,

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, func, literal, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.payloads.text import decode_json
+from workflow_engine.store.connection.inserts import insert_or_ignore
 from workflow_engine.store.reads.lineage import lineage
 from workflow_engine.store.reads.snapshots import LogEntry, Page
 from workflow_engine.store.schema.now import now
@@ -118,9 +118,8 @@ def _append_once(place: _Place, texts: tuple[str, str, str]) -> Callable[[Connec
         is_there = stages.c.id == place.stage_run_id
         if tx.scalar(select(stages.c.id).where(is_there).with_for_update(read=True, key_share=True)) is None:
             return False  # it was deleted meanwhile; locked, so that it is not deleted before the line is there
-        insert = postgresql.insert(logs) if tx.dialect.name == "postgresql" else sqlite.insert(logs)
-        statement = insert.from_select(_COLUMNS, line.where(is_there))
-        if tx.execute(statement.on_conflict_do_nothing()).rowcount == 1:
+        statement = insert_or_ignore(tx, logs).from_select(_COLUMNS, line.where(is_there))
+        if tx.execute(statement).rowcount == 1:
             return True
         return not is_first_try and tx.scalar(select(logs.c.line).where(is_ours)) is not None
 

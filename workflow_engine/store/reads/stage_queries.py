@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from workflow_engine.clock import ms_to_instant
+from workflow_engine.definition import StoredOutput
 from workflow_engine.events import read_name
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.payloads.text import decode_json
@@ -20,7 +21,7 @@ from workflow_engine.store.reads.snapshots import (
     nanos_to_cost,
     optional_instant,
 )
-from workflow_engine.store.records import AttemptOutcome, ClaimKind, StoredOutput
+from workflow_engine.store.records import AttemptOutcome, ClaimKind
 from workflow_engine.store.schema.tables import attempts, outputs, stages
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ def list_attempts(tx: Connection, run_id: str, stage_id: str, *, history: bool =
 def find_output(tx: Connection, run_id: str, stage_id: str) -> StoredOutput | None:
     """Read what is recorded of the live stage run of a stage: its status, and its output if it is COMPLETED."""
     query = (
-        select(stages.c.stage_id, stages.c.status, outputs.c.payload, stages.c.execution_group)
+        select(stages.c.status, outputs.c.payload, stages.c.execution_group)
         .join(outputs, outputs.c.id == stages.c.output_id, isouter=True)
         .where(stages.c.run_id == run_id, stages.c.stage_id == stage_id, stages.c.superseded_by.is_(None))
     )
     row = tx.execute(query).first()
-    return StoredOutput(row.stage_id, StageStatus(row.status), row.payload, row.execution_group) if row else None
+    return StoredOutput(StageStatus(row.status), row.payload, row.execution_group) if row else None
 
 
 def _stage_snapshot(row: RowMapping) -> StageSnapshot:

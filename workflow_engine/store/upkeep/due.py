@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy import and_, case, func, literal, or_, select, update
+from sqlalchemy import and_, case, func, or_, select, update
 
-from workflow_engine.lifecycle import LIVE_RUN, StageStatus
+from workflow_engine.lifecycle import StageStatus
 from workflow_engine.priorities import LOWEST_POLL_PRIORITY, RECOVERY_PRIORITY
+from workflow_engine.store.moves.admission import due_at, is_due, may_be_taken, waits
 from workflow_engine.store.records import Hint
 from workflow_engine.store.schema.now import now
-from workflow_engine.store.schema.tables import controls, runs, stages
+from workflow_engine.store.schema.tables import stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +35,7 @@ _MOST_SPACED_TRIES = 1000
 
 _HINT_COLUMNS = ("id", "dispatch_number", "run_id", "stage_id", "queue", "dispatch_priority")
 
-#: When a waiting stage run may be claimed.
-due_at = case((stages.c.status == StageStatus.PENDING.value, stages.c.available_at), else_=stages.c.next_poll_at)
+_due_at = due_at(stages)
 #: Which list of its queue a waiting stage run is sent to.
 _own_priority = case(
     (
@@ -43,23 +43,6 @@ _own_priority = case(
         LOWEST_POLL_PRIORITY,
     ),
     else_=stages.c.priority,
-)
-#: Whether a stage run waits for a worker, or for its time.
-waits = and_(
-    stages.c.superseded_by.is_(None),
-    stages.c.status.in_([StageStatus.PENDING.value, StageStatus.SUSPENDED.value]),
-    stages.c.lease_id.is_(None),
-)
-#: Whether its run lets a stage run be claimed.
-may_run = (
-    select(literal(1))
-    .where(
-        runs.c.id == stages.c.run_id,
-        runs.c.status.in_([status.value for status in LIVE_RUN]),
-        runs.c.paused_at.is_(None),
-        ~select(literal(1)).where(controls.c.workflow_id == runs.c.workflow_id).exists(),
-    )
-    .exists()
 )
 
 
@@ -77,7 +60,7 @@ def waiting_lists(tx: Connection) -> tuple[int, list[WaitingList]]:
     """Return the database's time, and the lists that hold, or should hold, messages of stage runs that are due."""
     present = int(tx.scalar(select(now())) or 0)
     rows = tx.execute(
-        select(stages.c.queue, stages.c.dispatch_priority).where(waits, due_at <= present).distinct()
+        select(stages.c.queue, stages.c.dispatch_priority).where(is_due(stages, present)).distinct()
     ).all()
     marks = {
         (row.queue, row.dispatch_priority): row.mark
@@ -104,16 +87,14 @@ def dispatch_due(tx: Connection, waiting: WaitingList, *, slack_ms: int, limit: 
 
     Due polls and retries go to the list of their own priority; what was sent and lost goes to the recovery lane.
     """
-    is_new = stages.c.dispatched_at < due_at
+    is_new = stages.c.dispatched_at < _due_at
     batch = (
         select(stages.c.id)
         .where(
             stages.c.queue == waiting.queue,
             stages.c.dispatch_priority == waiting.priority,
-            waits,
-            due_at <= now(),
+            may_be_taken(now()),
             or_(is_new, _is_lost(waiting.delivered_until, slack_ms)),
-            may_run,
         )
         .order_by(stages.c.dispatched_at)
         .limit(limit)
@@ -122,7 +103,7 @@ def dispatch_due(tx: Connection, waiting: WaitingList, *, slack_ms: int, limit: 
     )
     rows = tx.execute(
         update(stages)
-        .where(stages.c.id.in_(select(batch.c.id)), waits)
+        .where(stages.c.id.in_(select(batch.c.id)), waits(stages))
         .values(
             dispatched_at=now(),
             dispatch_number=stages.c.dispatch_number + 1,
@@ -141,15 +122,13 @@ def find_stuck_runs(tx: Connection, waiting: WaitingList, *, slack_ms: int, pati
     That is what the sweep repairs, so only what has been so for ``patience_ms`` counts.
     """
     earlier = now() - patience_ms
-    is_lost = and_(due_at < earlier, _is_lost(waiting.delivered_until, slack_ms, earlier))
     query = (
         select(stages.c.run_id)
         .where(
             stages.c.queue == waiting.queue,
             stages.c.dispatch_priority == waiting.priority,
-            waits,
-            may_run,
-            or_(and_(stages.c.dispatched_at < due_at, due_at < earlier), is_lost),
+            may_be_taken(earlier),
+            or_(stages.c.dispatched_at < _due_at, _is_lost(waiting.delivered_until, slack_ms, earlier)),
         )
         .distinct()
         .limit(limit)

@@ -9,10 +9,10 @@ from sqlalchemy import func, select, text
 
 from workflow_engine.errors import ErrorCode
 from workflow_engine.lifecycle import ACTIVE_STAGE, LIVE_RUN
+from workflow_engine.store.moves.admission import due_at, may_be_taken
 from workflow_engine.store.records import AttemptOutcome
 from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import attempts, runs, stages
-from workflow_engine.store.upkeep.due import due_at, may_run, waits
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -51,8 +51,8 @@ def refuses_writes(tx: Connection) -> bool:
 def read_backlog(tx: Connection) -> list[Backlog]:
     """Return what is due and waits for a worker, list by list, the largest first."""
     query = (
-        select(stages.c.queue, stages.c.dispatch_priority, func.count(), func.max(now() - due_at))
-        .where(waits, due_at <= now(), may_run)
+        select(stages.c.queue, stages.c.dispatch_priority, func.count(), func.max(now() - due_at(stages)))
+        .where(may_be_taken(now()))
         .group_by(stages.c.queue, stages.c.dispatch_priority)
         .order_by(func.count().desc(), stages.c.queue, stages.c.dispatch_priority)
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from workflow_engine.definition.waits import Runs
 from workflow_engine.lifecycle import LIVE_RUN, RunStatus, StageStatus
+from workflow_engine.store.connection.inserts import insert_or_ignore
 from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import runs, stages, ticks
 
@@ -97,8 +97,7 @@ def begin_tick(tx: Connection, name: str, *, interval_ms: int, lease_ms: int) ->
     row = tx.execute(select(ticks).where(ticks.c.name == name).with_for_update()).first()
     present = int(tx.scalar(select(now())) or 0)  # after the lock: what was noted meanwhile is not in the future
     if row is None:
-        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-        first = dialect.insert(ticks).values(name=name, last_at=present, reap_after=0).on_conflict_do_nothing()
+        first = insert_or_ignore(tx, ticks).values(name=name, last_at=present, reap_after=0)
         return 0 if tx.execute(first).rowcount == 1 else None
     if abs(present - row.last_at) < interval_ms // 2:
         return None
