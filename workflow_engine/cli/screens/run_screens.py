@@ -21,7 +21,6 @@ from workflow_engine.cli.screens.formatting import (
     format_time,
     one_line,
 )
-from workflow_engine.definition.waits import Poll
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:
@@ -274,6 +273,8 @@ def _times(count: int) -> str:
 
 def _suspension(stage: StageSnapshot, waits: Suspension, now: datetime) -> Text:
     """Return what a suspended stage waits for, with the state that an operator needs to ask the provider about it."""
+    from workflow_engine.definition.waits import Poll  # noqa: PLC0415 - `--help` is quick
+
     end = f", at most until {format_instant(stage.max_wait_until)}" if stage.max_wait_until else ""
     text = Text.assemble((stage.stage_id, "waiting"), f" waits since {format_age(stage.suspended_at, now)}{end}")
     failed = f"{format_count(waits.poll_failures, 'poll')} failed in a row" if waits.poll_failures else ""
