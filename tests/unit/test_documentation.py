@@ -43,7 +43,16 @@ def test_the_reference_of_the_command_line_is_up_to_date() -> None:
     assert ": None" not in written
 
 
-@pytest.mark.parametrize("page", ["README.md", "examples/shop/README.md", "docs/django-and-flask.md", "docs/cli.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "examples/document_analysis/README.md",
+        "examples/shop/README.md",
+        "docs/django-and-flask.md",
+        "docs/cli.md",
+    ],
+)
 def test_links_of_a_page_lead_somewhere(page: str) -> None:
     path = ROOT / page
 

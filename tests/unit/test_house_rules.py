@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,6 +204,14 @@ def test_a_runtime_imports_celery_only_when_it_sends_something() -> None:
     found = subprocess.run([sys.executable, "-W", "error", "-c", check], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "False"
+
+
+def test_the_wheel_is_the_package_alone_and_the_source_archive_has_the_examples_that_tests_use() -> None:
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]
+
+    assert targets["wheel"] == {"packages": ["workflow_engine"]}
+    assert {"/workflow_engine", "/examples", "/tests", "/docs", "/scripts"} <= set(targets["sdist"]["include"])
+    assert sources(PACKAGE / "demo") == []
 
 
 def test_no_file_is_longer_than_a_reader_likes() -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import click
 
-from workflow_engine.cli.group import COMMANDS, LazyGroup
+from workflow_engine.cli.group import COMMANDS, CONTEXT_SETTINGS, LazyGroup
 
-#: What only makes sense without a Celery app: it brings its own, or Celery has the command itself.
+#: Commands that bring a Celery app of their own, or that Celery has itself.
 _WITHOUT_APP = {"demo", "dev", "worker", "beat"}
 
 
@@ -17,7 +17,7 @@ _WITHOUT_APP = {"demo", "dev", "worker", "beat"}
     name="workflow",
     cls=LazyGroup,
     lazy={name: path for name, path in COMMANDS.items() if name not in _WITHOUT_APP},
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT_SETTINGS,
 )
 def workflow() -> None:
     """Durable workflows: look at runs and steer them."""

@@ -1,4 +1,4 @@
-"""What a command says when it cannot do what it was asked: one line, exit code 2, no password."""
+"""Refusals: one line on standard error, an exit code, and no password."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import click
 from typing_extensions import override
 
 from workflow_engine.errors import WorkflowEngineError
-from workflow_engine.store.connection.error_texts import summarize_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +23,7 @@ EXIT_TIMED_OUT: Final = 124
 #: Ctrl-C.
 EXIT_INTERRUPTED: Final = 130
 
-#: Set it to see the traceback of an error that nobody foresaw.
+#: Set this variable to see the traceback of an error that no command expects.
 TRACEBACK_VARIABLE: Final = "WORKFLOW_ENGINE_TRACEBACK"
 
 #: The password of a URL up to its last @, in case somebody forgot to escape one; and one given as a parameter.
@@ -42,19 +41,8 @@ class CommandError(click.ClickException):
         click.echo(f"Error: {as_line(self.message)}", file=file, err=file is None)
 
 
-class CommandGroup(click.Group):
-    """A group whose commands turn the package's errors into one line; ``celery … workflow`` gets them too."""
-
-    @override
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except WorkflowEngineError as error:
-            raise CommandError(str(error)) from error
-
-
 def run_command(command: Callable[[], object]) -> int:
-    """Call a click command and return its exit code; whatever goes wrong is said on one line."""
+    """Call a click command and return its exit code; an error becomes one line."""
     try:
         result = command()
     except click.ClickException as error:
@@ -71,6 +59,8 @@ def run_command(command: Callable[[], object]) -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
+        from workflow_engine.store.connection.error_texts import summarize_any  # noqa: PLC0415 - `--help` is quick
+
         CommandError(f"{summarize_any(error)} ({TRACEBACK_VARIABLE}=1 shows where)").show()
         return EXIT_ERROR
     return result if isinstance(result, int) else 0

@@ -1,22 +1,26 @@
-"""Groups whose commands are imported when they are used: ``celery`` loads this module each time it starts."""
+"""The commands, imported when they are used: ``celery`` loads this module each time it starts."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import click
 from typing_extensions import override
 
-from workflow_engine.cli.errors import CommandGroup
+from workflow_engine.cli.errors import CommandError
+from workflow_engine.errors import WorkflowEngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import click
+
+#: Of the groups that have all commands in them; the commands inherit them.
+CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
-class LazyGroup(CommandGroup):
-    """A group that knows its commands as ``module:attribute``."""
+class LazyGroup(click.Group):
+    """A group that knows its commands as ``module:attribute``; the library's errors become one line."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -33,6 +37,13 @@ class LazyGroup(CommandGroup):
         module, _, attribute = self._lazy[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WorkflowEngineError as error:
+            raise CommandError(str(error)) from error
 
 
 COMMANDS: Mapping[str, str] = {

@@ -8,14 +8,12 @@ import click
 
 from workflow_engine.cli.connection import connection_options
 from workflow_engine.cli.errors import run_command
-from workflow_engine.cli.group import COMMANDS, LazyGroup
+from workflow_engine.cli.group import COMMANDS, CONTEXT_SETTINGS, LazyGroup
 
 NAME = "workflow-engine"
 
 
-@click.group(
-    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings=CONTEXT_SETTINGS)
 @click.version_option(package_name="celery-workflow-engine", prog_name=NAME)
 @connection_options
 def cli() -> None:

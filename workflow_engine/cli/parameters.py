@@ -1,4 +1,4 @@
-"""Types of options and arguments: durations, JSON values, key=value pairs, statuses."""
+"""Options that several commands have, and the types of options: durations, JSON values, key=value pairs, statuses."""
 
 from __future__ import annotations
 
@@ -81,4 +81,6 @@ class PairType(click.ParamType):  # type: ignore[type-arg] # generic in newer ve
 DURATION = DurationType()
 JSON = JsonType()
 PAIR = PairType()
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+
 RUN_STATUS = click.Choice([status.value for status in RunStatus], case_sensitive=False)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workflow_engine.cli.connection import pass_connection
-from workflow_engine.cli.errors import CommandGroup
+from workflow_engine.cli.connection import pass_connection, require_database
+from workflow_engine.cli.parameters import json_option
 from workflow_engine.cli.screens.console import output, print_json
 
 if TYPE_CHECKING:
     from workflow_engine.cli.connection import Connection
 
 
-@click.group(cls=CommandGroup)
+@click.group()
 def db() -> None:
     """Bring the database up to date, or check that it is."""
 
@@ -32,11 +32,10 @@ def upgrade(connection: Connection) -> None:
 
 
 @db.command()
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @pass_connection
 def check(connection: Connection, *, as_json: bool) -> None:
     """Exit with 2 unless the tables are what this version needs."""
-    from workflow_engine.cli.connection import require_database  # noqa: PLC0415 - beside what it guards
     from workflow_engine.store.schema import revisions as schema  # noqa: PLC0415 - `--help` is quick
 
     require_database(connection.settings().database_url)

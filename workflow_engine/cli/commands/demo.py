@@ -37,7 +37,6 @@ _CLOCK: Final = SystemClock()
     "--database",
     type=click.Path(path_type=Path),
     default=Path("workflow_engine_demo.db"),
-    show_default=True,
     help="The SQLite file that records the runs.",
 )
 def demo(path: Path | None, database: Path) -> None:

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Execute runs in this process until Ctrl-C.")
-@click.option(
-    "--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Stages at the same time."
-)
+@click.option("--concurrency", type=click.IntRange(1, 64), default=4, help="Stages at the same time.")
 @click.argument("workflows", metavar="[MODULE:ATTRIBUTE]", required=False)
 @pass_connection
 def dev(connection: Connection, workflows: str | None, concurrency: int) -> None:

@@ -1,19 +1,20 @@
-"""``workflow-engine doctor``: is everything well? For people, and as a health check."""
+"""``workflow-engine doctor``: whether everything is well, for people and as a health check."""
 
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.text import Text
 
 from workflow_engine.cli.connection import pass_connection
-from workflow_engine.cli.parameters import DURATION
+from workflow_engine.cli.parameters import DURATION, json_option
 from workflow_engine.cli.screens.console import make_table, output, print_json
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from workflow_engine.cli.connection import Connection
     from workflow_engine.engine.upkeep.doctor import Diagnosis
 
@@ -22,21 +23,9 @@ _EXIT_CODES: Final = {"healthy": 0, "degraded": 1, "unknown": 2}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@click.option(
-    "--max-wait",
-    type=DURATION,
-    default=timedelta(minutes=5),
-    show_default="5m",
-    help="Work that is due may wait this long for a worker.",
-)
-@click.option(
-    "--patience",
-    type=DURATION,
-    default=timedelta(seconds=1),
-    show_default="1s",
-    help="How long workers may take to answer.",
-)
+@json_option
+@click.option("--max-wait", type=DURATION, default="5m", help="Work that is due may wait this long for a worker.")
+@click.option("--patience", type=DURATION, default="1s", help="How long workers may take to answer.")
 @click.option(
     "--records/--no-records",
     default=None,

@@ -11,7 +11,7 @@ import click
 
 from workflow_engine.cli.connection import pass_connection
 from workflow_engine.cli.errors import CommandError
-from workflow_engine.cli.parameters import DURATION
+from workflow_engine.cli.parameters import DURATION, json_option
 from workflow_engine.cli.screens.console import output, print_json
 from workflow_engine.cli.screens.formatting import format_count, format_duration
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from workflow_engine.cli.connection import Connection
 
 
-#: Runs that ended later than so long ago are not deleted without a question or --yes.
+#: Younger runs are not deleted without a question or --yes.
 _SHORTEST_AGE: Final = timedelta(days=1)
 
 
 @click.command(short_help="Do now what beat triggers.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 @pass_connection
 def sweep(connection: Connection, *, as_json: bool) -> None:
     """Do now what beat triggers: reap lost workers, send lost hints again, end what is overdue."""
@@ -48,7 +48,6 @@ def sweep(connection: Connection, *, as_json: bool) -> None:
     type=click.Choice(["completed", "failed", "cancelled"], case_sensitive=False),
     multiple=True,
     default=["completed"],
-    show_default=True,
     help="Which runs; may be repeated.",
 )
 @click.option("--dry-run", is_flag=True, help="Only count them.")
@@ -73,7 +72,7 @@ def prune(
 
 
 def _confirm(count: int, older_than: timedelta) -> bool:
-    """Ask whoever sits at the terminal; where nobody does, refuse what a slip of the keyboard would delete."""
+    """Ask on a terminal; elsewhere refuse a duration so short that it is most likely a slip of the keyboard."""
     if sys.stdin.isatty():
         return not count or click.confirm(f"Delete {format_count(count, 'run')} for good?", err=True)
     if older_than < _SHORTEST_AGE:

@@ -13,7 +13,7 @@ from workflow_engine.cli.connection import pass_connection
 if TYPE_CHECKING:
     from workflow_engine.cli.connection import Connection
 
-_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
+_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 @click.command(context_settings=_PASS_ON, short_help="Become a Celery worker for your workflows.")

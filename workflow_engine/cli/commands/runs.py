@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from workflow_engine.cli.connection import pass_connection
-from workflow_engine.cli.errors import EXIT_RUN_FAILED, EXIT_TIMED_OUT, CommandError, CommandGroup
-from workflow_engine.cli.parameters import DURATION, JSON, PAIR, RUN_STATUS
+from workflow_engine.cli.errors import EXIT_RUN_FAILED, EXIT_TIMED_OUT, CommandError
+from workflow_engine.cli.parameters import DURATION, JSON, PAIR, RUN_STATUS, json_option
 from workflow_engine.cli.screens import run_screens
 from workflow_engine.cli.screens.console import messages, output, print_json, print_json_line
 from workflow_engine.cli.screens.follow import follow_events, follow_logs
-from workflow_engine.definition import as_registry
 from workflow_engine.errors import RunCancelled, RunFailed, RunWaitTimeout
-from workflow_engine.facade.reading import RunReader
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.payloads.secrets import Redactor
 from workflow_engine.priorities import HIGHEST_PRIORITY, LOWEST_PRIORITY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from datetime import timedelta
 
+    from rich.text import Text
+
     from workflow_engine.cli.connection import Connection
-    from workflow_engine.facade.run_handle import RunHandle
+    from workflow_engine.facade.reading import RunReader
     from workflow_engine.facade.runtime import WorkflowRuntime
     from workflow_engine.store.reads.snapshots import RunSnapshot
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+T = TypeVar("T")
+
+history_option = click.option("--history", is_flag=True, help="Also what belongs to stage runs that reruns replaced.")
+wait_option = click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
+follow_option = click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
 generation_option = click.option(
     "--generation", "expected_generation", type=click.IntRange(0), help="Refuse a run that is in another generation."
 )
 run_argument = click.argument("run_id", metavar="RUN")
 
 
-@click.group(cls=CommandGroup, short_help="Create runs, look at them and steer them.")
+@click.group(short_help="Create runs, look at them and steer them.")
 def runs() -> None:
     """Create runs, find them, look at them and steer them."""
 
@@ -47,7 +52,7 @@ def runs() -> None:
 @click.option("--priority", type=int, help=f"{LOWEST_PRIORITY} to {HIGHEST_PRIORITY}; higher is more important.")
 @click.option("--metadata", type=PAIR, multiple=True, help="A pair to find the run by; may be repeated.")
 @click.option("--idempotency-key", "--key", "idempotency_key", help="The same key gives the same run.")
-@click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
+@wait_option
 @json_option
 @pass_connection
 def create(
@@ -64,7 +69,7 @@ def create(
     runtime = connection.runtime(create_database=True)
     run = runtime.create_run(workflow_id, input_, metadata=dict(metadata) or None, **options)
     if wait:
-        _wait(runtime, run.id, timeout=None)
+        _wait(runtime, run.id)
     elif as_json:
         print_json(run_screens.as_dict(_show(runtime, run.snapshot())))
     else:
@@ -76,7 +81,7 @@ def create(
 @click.option("--workflow", help="Only runs of this workflow.")
 @click.option("--metadata", type=PAIR, multiple=True, help="Only runs with this pair; may be repeated.")
 @click.option("--since", type=DURATION, help="Only runs created within this time, e.g. 24h.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most this many.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="At most this many.")
 @click.option("--cursor", help="Where the next page begins, as printed below the page before.")
 @json_option
 @pass_connection
@@ -114,7 +119,7 @@ def list_(
 
 @runs.command()
 @run_argument
-@click.option("--history", is_flag=True, help="Also the stage runs that reruns replaced.")
+@history_option
 @json_option
 @pass_connection
 def show(connection: Connection, run_id: str, *, history: bool, as_json: bool) -> None:
@@ -153,36 +158,26 @@ def wait(connection: Connection, run_id: str, timeout: timedelta | None) -> None
 @runs.command()
 @run_argument
 @click.option("--stage", help="Only this stage.")
-@click.option("--history", is_flag=True, help="Also the lines of stage runs that reruns replaced.")
-@click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
+@history_option
+@follow_option
 @json_option
 @pass_connection
 def logs(connection: Connection, run_id: str, stage: str | None, *, history: bool, follow: bool, as_json: bool) -> None:
-    """Write what the stages of a run logged."""
-    runtime = connection.runtime()
-    console = output()
-    for entry in follow_logs(runtime, run_id, stage=stage, history=history, follow=follow):
-        if as_json:
-            print_json_line(run_screens.as_dict(entry))
-        else:
-            console.print(run_screens.log_line(entry), soft_wrap=True)
+    """Write the log of a run's stages."""
+    entries = follow_logs(connection.runtime(), run_id, stage=stage, history=history, follow=follow)
+    _print_lines(entries, run_screens.log_line, as_json=as_json)
 
 
 @runs.command()
 @run_argument
 @click.option("--after", "after_sequence", type=click.IntRange(min=0), default=0, help="Only those after this number.")
-@click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
+@follow_option
 @json_option
 @pass_connection
 def events(connection: Connection, run_id: str, after_sequence: int, *, follow: bool, as_json: bool) -> None:
     """Write what happened to a run, in order."""
-    runtime = connection.runtime()
-    console = output()
-    for event in follow_events(runtime, run_id, after_sequence=after_sequence, follow=follow):
-        if as_json:
-            print_json_line(run_screens.as_dict(event))
-        else:
-            console.print(run_screens.event_line(event), soft_wrap=True)
+    found = follow_events(connection.runtime(), run_id, after_sequence=after_sequence, follow=follow)
+    _print_lines(found, run_screens.event_line, as_json=as_json)
 
 
 @runs.command(short_help="List the artifacts of a run, or write one.")
@@ -190,7 +185,7 @@ def events(connection: Connection, run_id: str, after_sequence: int, *, follow: 
 @click.argument("key", required=False)
 @click.option("--stage", help="The stage that KEY belongs to; without it, KEY is one that the run's stages share.")
 @click.option("--generation", type=click.IntRange(0), help="KEY as stage runs of this generation left it.")
-@click.option("--history", is_flag=True, help="Also list those of stage runs that reruns replaced.")
+@history_option
 @json_option
 @pass_connection
 def artifacts(
@@ -223,17 +218,16 @@ def artifacts(
 @click.option("--terminate", is_flag=True, help="Also kill the pool processes that execute it.")
 @pass_connection
 def cancel(connection: Connection, run_id: str, reason: str | None, *, terminate: bool) -> None:
-    """Cancel a run: nothing of it starts any more, and what is running is told."""
+    """Cancel a run: no further stage starts, and running stages are told."""
     runtime = connection.runtime()
-    runtime.cancel(run_id, reason=reason, terminate=terminate)
-    _say_status(runtime.get_run(run_id).snapshot())
+    _say_status(runtime.cancel(run_id, reason=reason, terminate=terminate))
 
 
-@runs.command(short_help="Hold a run.")
+@runs.command(short_help="Pause a run.")
 @run_argument
 @pass_connection
 def pause(connection: Connection, run_id: str) -> None:
-    """Hold a run: what is running ends, nothing further starts until it is resumed."""
+    """Pause a run: running stages end, no further stage starts until it is resumed."""
     runtime = connection.runtime()
     runtime.pause(run_id)
     _say_status(runtime.get_run(run_id).snapshot())
@@ -255,13 +249,16 @@ def resume(connection: Connection, run_id: str) -> None:
 @click.option("--only", is_flag=True, help="Of a parallel group, run this stage alone again.")
 @click.option("--idempotency-key", help="The same key reruns the run once.")
 @generation_option
-@click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
+@wait_option
 @pass_connection
 def rerun(connection: Connection, run_id: str, *, wait: bool, **options: Any) -> None:
     """Run an ended run again from a stage on."""
     runtime = connection.runtime()
     run = runtime.rerun(run_id, **options)
-    _after_start(runtime, run, wait=wait)
+    if wait:
+        _wait(runtime, run.id)
+    else:
+        _say_status(run.snapshot())
 
 
 @runs.command(short_help="Make a run that shares another's earlier outputs.")
@@ -270,28 +267,30 @@ def rerun(connection: Connection, run_id: str, *, wait: bool, **options: Any) ->
 @click.option("--config", type=JSON, metavar="JSON", help="Config by stage that differs from the original's.")
 @click.option("--idempotency-key", help="The same key gives the same fork.")
 @generation_option
-@click.option("--wait", is_flag=True, help="Wait for the end and write the output.")
+@wait_option
 @pass_connection
 def fork(connection: Connection, run_id: str, *, wait: bool, **options: Any) -> None:
     """Make a new run that shares the earlier outputs of another, and print its id."""
     runtime = connection.runtime()
     run = runtime.fork(run_id, **options)
-    if not wait:
-        output().print(run.id)
-        return
-    _wait(runtime, run.id, timeout=None)
-
-
-def _after_start(runtime: WorkflowRuntime, run: RunHandle[Any], *, wait: bool) -> None:
     if wait:
-        _wait(runtime, run.id, timeout=None)
+        _wait(runtime, run.id)
     else:
-        _say_status(run.snapshot())
+        output().print(run.id)
+
+
+def _print_lines(entries: Iterable[T], to_line: Callable[[T], Text], *, as_json: bool) -> None:
+    """Write each entry as soon as it comes."""
+    console = output()
+    for entry in entries:
+        if as_json:
+            print_json_line(run_screens.as_dict(entry))
+        else:
+            console.print(to_line(entry), soft_wrap=True)
 
 
 def _say_status(run: RunSnapshot) -> None:
-    console = output()
-    console.print(run.id, run_screens.status_line(run), soft_wrap=True)
+    output().print(run.id, run_screens.status_line(run), soft_wrap=True)
 
 
 def _redactor(runtime: WorkflowRuntime) -> Redactor:
@@ -299,23 +298,23 @@ def _redactor(runtime: WorkflowRuntime) -> Redactor:
 
 
 def _show(runtime: WorkflowRuntime, run: RunSnapshot) -> RunSnapshot:
-    """Return a run as it is shown: without the values in its metadata whose names say that they are secrets."""
+    """Return a run as it is shown: values of metadata whose names say that they are secrets are replaced."""
     return replace(run, metadata=_redactor(runtime).data(run.metadata))
 
 
 def _plain_reader(runtime: WorkflowRuntime) -> RunReader:
     """Return a reader that knows no workflow, and so returns outputs as they are recorded."""
+    from workflow_engine.definition import as_registry  # noqa: PLC0415 - `--help` is quick
+    from workflow_engine.facade.reading import RunReader  # noqa: PLC0415 - same
+
     return RunReader(runtime.database, as_registry(()))
 
 
-def _wait(runtime: WorkflowRuntime, run_id: str, *, timeout: timedelta | None) -> None:
-    """Wait for a run and write its output; how it ended otherwise is said on standard error."""
+def _wait(runtime: WorkflowRuntime, run_id: str, *, timeout: timedelta | None = None) -> None:
+    """Wait for a run and write its output; any other end is said on standard error and by the exit code."""
     try:
         runtime.get_run(run_id).wait(timeout=timeout)
-    except (RunFailed, RunCancelled) as error:
+    except (RunFailed, RunCancelled, RunWaitTimeout) as error:
         CommandError(str(error)).show()
-        click.get_current_context().exit(EXIT_RUN_FAILED)
-    except RunWaitTimeout as error:
-        CommandError(str(error)).show()
-        click.get_current_context().exit(EXIT_TIMED_OUT)
+        click.get_current_context().exit(EXIT_TIMED_OUT if isinstance(error, RunWaitTimeout) else EXIT_RUN_FAILED)
     print_json(_redactor(runtime).data(_plain_reader(runtime).get_output(run_id)))

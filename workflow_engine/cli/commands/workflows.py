@@ -1,4 +1,4 @@
-"""``workflow-engine workflows``: what can be run here."""
+"""``workflow-engine workflows``: the workflows that can be run here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from workflow_engine.cli.connection import pass_connection
-from workflow_engine.cli.errors import CommandGroup
+from workflow_engine.cli.parameters import json_option
 from workflow_engine.cli.screens.console import make_table, output, print_json
 from workflow_engine.cli.screens.formatting import format_duration
 from workflow_engine.cli.screens.graphs import draw_groups
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from workflow_engine.definition import Stage, Workflow
 
 workflow_argument = click.argument("workflow_id", metavar="WORKFLOW")
-json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
-@click.group(cls=CommandGroup, short_help="Look at workflows; hold them and let them go.")
+@click.group(short_help="Look at workflows; pause and resume them.")
 def workflows() -> None:
-    """Look at the workflows that --app or WORKFLOW_ENGINE_WORKFLOWS names; hold them and let them go."""
+    """Look at the workflows that --app or WORKFLOW_ENGINE_WORKFLOWS names; pause and resume them."""
 
 
 @workflows.command("list")
@@ -72,7 +71,9 @@ def show(connection: Connection, workflow_id: str, *, as_json: bool) -> None:
 
 @workflows.command()
 @workflow_argument
-@click.option("--format", "form", type=click.Choice(["text", "mermaid"]), default="text", help="How; text by default.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "mermaid"]), default="text", help="The form of the drawing."
+)
 @pass_connection
 def graph(connection: Connection, workflow_id: str, form: str) -> None:
     """Draw a workflow."""
@@ -89,7 +90,7 @@ def graph(connection: Connection, workflow_id: str, form: str) -> None:
 @workflow_argument
 @pass_connection
 def pause(connection: Connection, workflow_id: str) -> None:
-    """Hold all runs of a workflow: what is running ends, nothing further starts until it is resumed."""
+    """Pause all runs of a workflow: running stages end, no further stage starts until it is resumed."""
     connection.runtime().pause_workflow(workflow_id)
     output().print(f"{workflow_id} is paused")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Width of what is written to a file or a pipe: no id or message is cut short to fit an 80-column terminal.
 _PIPE_WIDTH: Final = 200
-#: A column that gives way keeps this much.
+#: The flexible column of a table is at least this wide.
 _NARROWEST: Final = 8
 #: Spaces between two columns of a table.
 COLUMN_GAP: Final = 2
@@ -55,7 +55,7 @@ def output() -> Console:
 
 
 def messages() -> Console:
-    """Return the console of standard error: for what is about the output and not part of it."""
+    """Return the console of standard error: for remarks that are no part of a command's output."""
     return _console(stderr=True)
 
 
@@ -66,7 +66,7 @@ def status_text(status: RunStatus | StageStatus | str) -> Text:
 
 
 def paused_text() -> Text:
-    """Return the sign of a run that is held."""
+    """Return the sign of a paused run."""
     return Text("‖ paused", style="waiting")
 
 
@@ -84,7 +84,7 @@ def make_table(*headers: str) -> Table:
 
 
 def fitted_table(headers: Sequence[str], rows: Sequence[Sequence[Text]], *, width: int, flexible: int) -> Table:
-    """Return a table of one line for each row, no wider than ``width``: one column gives way, the others keep theirs."""
+    """Return a table of one line for each row, no wider than ``width``: the flexible column is cut to fit."""
     table = make_table(*headers)
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ellipsis"

@@ -57,5 +57,5 @@ def follow_logs(
 
 
 def _has_ended(runtime: WorkflowRuntime, run_id: str) -> bool:
-    """Look before reading, so that what is written just before the end is read too."""
+    """Tell whether a run has ended. Asked before its entries are read: those written just before the end are read too."""
     return runtime.get_run(run_id).snapshot().status.is_terminal

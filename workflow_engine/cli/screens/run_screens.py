@@ -21,7 +21,6 @@ from workflow_engine.cli.screens.formatting import (
     format_time,
     one_line,
 )
-from workflow_engine.definition.waits import Poll
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 #: Width of a terminal from which on there is room for another column or the timeline.
 _WIDE: Final = 110
 _TIMELINE: Final = 28
-#: Of a suspended state so much is shown; ``--json`` has the rest.
+#: Longest text shown of a suspended state; ``--json`` has the rest.
 _LONGEST_STATE: Final = 1000
 _LEVEL_STYLES: Final = {"debug": "idle", "info": "ok", "warning": "waiting", "error": "bad"}
 _EVENT_STYLES: Final = {
@@ -56,7 +55,7 @@ def runs_table(runs: Sequence[RunSnapshot], *, now: datetime, width: int) -> Tab
     is_wide = width >= _WIDE
     headers = ("run", "status", "workflow", "created", *(("prio", "took", "note") if is_wide else ()))
     rows = [[cell for cell, is_shown in _run_cells(run, now, is_wide=is_wide) if is_shown] for run in runs]
-    # The id is for copying and the status for looking: where it is narrow, the note or the workflow's id gives way.
+    # The id is for copying and the status for looking: the note, or on a narrow terminal the workflow's id, is cut.
     return fitted_table(headers, rows, width=width, flexible=len(headers) - 1 if is_wide else 2)
 
 
@@ -113,7 +112,7 @@ def stages_table(stages: Sequence[StageSnapshot], *, now: datetime, width: int) 
 
 
 def artifacts_table(entries: Sequence[ArtifactEntry]) -> Table:
-    """Return a table of artifacts; those that do not count any more are told apart by their generation."""
+    """Return a table of artifacts; those that are history are marked with their generation."""
     table = make_table("stage", "key", "bytes", "saved", "by", "note")
     table.columns[2].justify = "right"
     for entry in entries:
@@ -182,17 +181,17 @@ def _head(run: RunSnapshot) -> Text:
 
 
 def status_line(run: RunSnapshot) -> Text:
-    """Return the status of a run, and whether it is held."""
+    """Return the status of a run, and whether it is paused."""
     text = status_text(run.status)
-    return Text("  ").join([text, paused_text()]) if _is_held(run) else text
+    return Text("  ").join([text, paused_text()]) if _is_paused(run) else text
 
 
 def _run_status(run: RunSnapshot) -> Text:
-    """Return the status of a run in one word: in a list, that it is held is what matters."""
-    return paused_text() if _is_held(run) else status_text(run.status)
+    """Return the status of a run in one word for a list: a paused run is shown as such, whatever its status."""
+    return paused_text() if _is_paused(run) else status_text(run.status)
 
 
-def _is_held(run: RunSnapshot) -> bool:
+def _is_paused(run: RunSnapshot) -> bool:
     return (run.paused or run.workflow_paused) and not run.status.is_terminal
 
 
@@ -212,7 +211,7 @@ def _facts(run: RunSnapshot, now: datetime) -> Padding:
 
 
 def _describe(run: RunSnapshot, now: datetime) -> Iterable[tuple[str, str]]:
-    """Yield the facts of a run that there are."""
+    """Return the facts of a run as labels and texts; facts without a text are left out."""
     running_for = format_duration(now - run.started_at) if run.started_at and run.duration is None else ""
     reruns = f"{run.generation} ({format_count(run.generation, 'rerun')})" if run.generation else ""
     cost = f"{format_cost(run.total_cost)} ({run.total_tokens:,} tokens)"
@@ -236,12 +235,12 @@ def _describe(run: RunSnapshot, now: datetime) -> Iterable[tuple[str, str]]:
 
 
 def _note(stage: StageSnapshot, now: datetime) -> str:
-    """Return what is worth knowing about a stage run beyond its status, most urgent first."""
+    """Return the notes on a stage run, the most urgent first."""
     return ", ".join(filter(None, (*_waiting_notes(stage, now), *_counts(stage))))
 
 
 def _waiting_notes(stage: StageSnapshot, now: datetime) -> Iterable[str]:
-    """Yield what a stage run waits for, and what went wrong with it."""
+    """Yield notes on what a stage run waits for, and on its last error."""
     is_pending = stage.status is StageStatus.PENDING
     if stage.mismatch_since and is_pending:
         yield f"no worker has its definition since {format_age(stage.mismatch_since, now)}"
@@ -258,7 +257,7 @@ def _waiting_notes(stage: StageSnapshot, now: datetime) -> Iterable[str]:
 
 
 def _counts(stage: StageSnapshot) -> Iterable[str]:
-    """Yield what happened to a stage run how often."""
+    """Yield notes on how often a stage run was lost, postponed, redispatched and polled, and on what it cost."""
     yield f"lost {_times(stage.crashes)}" if stage.crashes else ""
     yield f"postponed {_times(stage.postponements)}" if stage.postponements else ""
     yield f"message lost {_times(stage.redispatches)}" if stage.redispatches else ""
@@ -273,7 +272,9 @@ def _times(count: int) -> str:
 
 
 def _suspension(stage: StageSnapshot, waits: Suspension, now: datetime) -> Text:
-    """Return what a suspended stage waits for: what an operator needs to ask the provider about it."""
+    """Return what a suspended stage waits for, with the state that an operator needs to ask the provider about it."""
+    from workflow_engine.definition.waits import Poll  # noqa: PLC0415 - `--help` is quick
+
     end = f", at most until {format_instant(stage.max_wait_until)}" if stage.max_wait_until else ""
     text = Text.assemble((stage.stage_id, "waiting"), f" waits since {format_age(stage.suspended_at, now)}{end}")
     failed = f"{format_count(waits.poll_failures, 'poll')} failed in a row" if waits.poll_failures else ""

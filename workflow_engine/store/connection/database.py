@@ -26,7 +26,7 @@ from sqlalchemy.pool import StaticPool
 
 from workflow_engine.clock import SystemClock
 from workflow_engine.errors import ConfigurationError, DatabaseTimeoutError, DatabaseUnavailableError
-from workflow_engine.store.connection import driver_errors as outages
+from workflow_engine.store.connection import driver_errors
 from workflow_engine.store.connection.call_limits import Limits
 from workflow_engine.store.connection.error_texts import summarize
 
@@ -175,13 +175,13 @@ class Database:
             raise DatabaseUnavailableError(
                 f"No connection to the database {self.safe_url} became free: this process uses all that it may have"
             ) from error
-        if outages.was_cancelled(error):
-            raise DatabaseTimeoutError(outages.operation_of(error.__traceback__)) from error
-        if not outages.is_away(error) and not outages.is_busy(error):
+        if driver_errors.was_cancelled(error):
+            raise DatabaseTimeoutError(driver_errors.operation_of(error.__traceback__)) from error
+        if not driver_errors.is_away(error) and not driver_errors.is_busy(error):
             raise error
 
     def _unavailable(self, error: Exception) -> DatabaseUnavailableError:
-        is_read_only = outages.refuses_writes(error)
+        is_read_only = driver_errors.refuses_writes(error)
         said = "refuses to write (it is read-only, or a standby)" if is_read_only else "does not answer"
         return DatabaseUnavailableError(f"The database {self.safe_url} {said}: {summarize(error)}")
 
@@ -232,13 +232,13 @@ class Database:
 
 def _drop_if_away(context: ExceptionContext) -> None:
     """Drop the connection, and all that were made before: after a failover every one leads to the old primary."""
-    if outages.is_away(context.original_exception):
+    if driver_errors.is_away(context.original_exception):
         context.is_disconnect = True
 
 
 def _roll_back_if_away(context: ExceptionContext) -> None:
     """End the transaction: a connection of SQLite that is closed holds its lock while any cursor of it is left."""
-    if context.connection is not None and outages.is_away(context.original_exception):
+    if context.connection is not None and driver_errors.is_away(context.original_exception):
         driver: Any = context.connection.connection.dbapi_connection
         with suppress(sqlite3.Error):
             driver.rollback()

@@ -1,4 +1,4 @@
-"""What an error of the driver says about the database: it is away, it is busy, or it means the statement itself.
+"""Kinds of driver errors: the database is away, it is busy, or it refuses the statement itself.
 
 Decided here for both databases, because the driver's classes do not tell: a primary that became a standby raises an
 ``InternalError``, a broken connection anything from ``DatabaseError`` to ``InterfaceError``.
@@ -37,12 +37,12 @@ _BUSY_CODES: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _CONNECTION_ERRORS: Final = {"DatabaseError", "InterfaceError", "InternalError", "OperationalError"}
 
 
-#: What every operation goes through.
-_MACHINERY: Final = {f"workflow_engine.store.{name}" for name in ("database", "postgres", "moves")}
+#: Modules that make the statements of every operation; no operation is named after their functions.
+MACHINERY: Final = (__package__, "workflow_engine.store.moves.locked_run")
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the connection should be dropped, and the same call be made again on a new one."""
+    """Tell whether the connection should be dropped, and the same call be made again on a new one."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or is_away(error.orig or error)
     code = _sqlite_code(error)
@@ -55,7 +55,7 @@ def is_away(error: BaseException) -> bool:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether the same call may succeed when it is made again on the same connection."""
+    """Tell whether the same call may succeed when it is made again on the same connection."""
     if isinstance(error, DBAPIError):
         return is_busy(error.orig or error)
     state = _state(error)
@@ -63,12 +63,12 @@ def is_busy(error: BaseException) -> bool:
 
 
 def was_cancelled(error: BaseException) -> bool:
-    """Whether the server cancelled the statement, which has changed nothing, because it took too long."""
+    """Tell whether the server cancelled the statement because it took too long; it has changed nothing then."""
     return _state(getattr(error, "orig", error)) == _CANCELLED
 
 
 def refuses_writes(error: BaseException) -> bool:
-    """Whether the server answers and reads, but does not write."""
+    """Tell whether the server answers and reads, but does not write."""
     return _state(getattr(error, "orig", error)) == "25006"
 
 
@@ -77,7 +77,7 @@ def operation_of(trace: TracebackType | None) -> str:
     name = "a statement"
     while trace is not None:
         code, module = trace.tb_frame.f_code, str(trace.tb_frame.f_globals.get("__name__"))
-        if module.startswith("workflow_engine.") and module not in _MACHINERY:
+        if module.startswith("workflow_engine.") and not module.startswith(MACHINERY):
             name = code.co_qualname.partition(".<locals>")[0].lstrip("_")
         trace = trace.tb_next
     return name
