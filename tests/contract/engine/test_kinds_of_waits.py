@@ -92,7 +92,7 @@ def test_a_stage_suspends_on_a_kind_of_its_own_is_asked_and_completes(start: Sta
     tester = start(HARBOUR, CHILD)
     run = tester.create_run(HARBOUR, 30)
     tester.run_until_idle()
-    [waiting] = run.stages()
+    [waiting] = run.list_stages()
 
     tide.present = 31
     tester.advance(timedelta(minutes=3))
@@ -135,8 +135,8 @@ def test_a_max_wait_ends_a_wait_of_any_kind(start: Start, tide: TideKind) -> Non
 
     tester.run_to_end(run)
 
-    assert (tide.present, run.stages()[0].status) == (0, StageStatus.FAILED)
-    assert "max_wait" in run.stages()[0].error.message  # type: ignore[union-attr] # it failed
+    assert (tide.present, run.list_stages()[0].status) == (0, StageStatus.FAILED)
+    assert "max_wait" in run.list_stages()[0].error.message  # type: ignore[union-attr] # it failed
 
 
 def test_a_wait_that_the_engine_has_no_kind_for_fails_its_stage_at_once(start: Start) -> None:
@@ -145,7 +145,7 @@ def test_a_wait_that_the_engine_has_no_kind_for_fails_its_stage_at_once(start: S
 
     tester.run_until_idle()
 
-    [failed] = run.stages()
+    [failed] = run.list_stages()
     assert (failed.status, failed.attempt) == (StageStatus.FAILED, 1)
     assert failed.error is not None
     assert failed.error.message == 'This release knows no wait of the kind "tide"'

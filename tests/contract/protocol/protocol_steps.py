@@ -283,7 +283,7 @@ class Steps(Records):
         held = HeldLease(taken.lease, expires_at=0.0)
         services = ContextServices(engine, taken, held)
         outcome = perform(engine, taken, services, held)
-        accepted = self._command(lambda: finish(engine, taken, outcome, services.take_report()), accident)
+        accepted = self._command(lambda: finish(engine, taken, outcome, services.buffer.take()), accident)
         skips = stage.stage_id == "skippable" and run.number % 2 == 1
         expected = self.model.finish(run, stage, taken.fence, script, skips=skips)
         # A claim given back for want of a definition looks afterwards as if somebody else had released it.

@@ -180,10 +180,10 @@ class Execution:
 
 #: Module of the engine, and the query by which its sweep step finds what to act on.
 READERS = {
-    "leases": ("reap", "expired_leases"),
-    "suspensions": ("expire", "expired_suspensions"),
-    "queued": ("expire", "expired_in_queue"),
-    "runs": ("expire", "overdue_runs"),
+    "leases": ("upkeep.reap", "expired_leases"),
+    "suspensions": ("upkeep.expire", "expired_suspensions"),
+    "queued": ("upkeep.expire", "expired_in_queue"),
+    "runs": ("upkeep.expire", "overdue_runs"),
 }
 #: What those queries need besides a connection and a limit.
 OPTIONS = {"suspensions": {"grace_ms": FINAL_POLL_GRACE_MS}}

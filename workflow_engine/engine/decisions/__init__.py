@@ -1,1 +1,1 @@
-"""What an execution came to, as frozen values, and the rules that choose among them. Pure."""
+"""The outcomes of executions and polls, as frozen values, and the rules that choose among them. Pure."""

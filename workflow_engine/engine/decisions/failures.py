@@ -1,4 +1,4 @@
-"""Turning an exception into what is recorded and logged about it; recording a failure must not fail."""
+"""The failure that is recorded and logged for an exception. Making it must not fail itself."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def describe(error: BaseException, redactor: Redactor, code: ErrorCode | None = 
 
 
 def let_process_end(error: BaseException) -> None:
-    """Raise the error again if a signal told this process to end: what is executed here was not at fault."""
+    """Raise the error again if a signal told this process to end, because the user's code was not at fault then."""
     if find_ending_signal(error) is not None:
         raise error
 
 
 def find_ending_signal(error: BaseException) -> str | None:
-    """Return the name of the signal that told this process to end, if that is what the error means.
+    """Return the name of the signal that told this process to end; None if the error means something else.
 
     Pools of processes make such a signal a ``SystemExit`` in the middle of whatever runs, with the code -(256 - signal).
     """
@@ -59,7 +59,7 @@ def find_ending_signal(error: BaseException) -> str | None:
 
 
 def with_limit(failure: StageFailure, error: BaseException, name: str, length: timedelta | None) -> StageFailure:
-    """Add to the failure of an attempt or poll that ran too long which limit of the stage that was."""
+    """Add the limit of the stage to the failure of an attempt or poll that ran longer than it."""
     if length is None or not isinstance(error, StageTimeout):
         return failure
     return replace(failure, limit=Limit(name, "stage", to_milliseconds(length)))

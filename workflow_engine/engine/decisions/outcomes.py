@@ -1,4 +1,4 @@
-"""Decide, then write: what user code did becomes one small frozen value. Pure."""
+"""The outcome of an attempt or poll is decided here as one small frozen value, and written elsewhere. Pure."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The stage's ``skip_if`` said so."""
+    """The stage's ``skip_if`` returned True."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """The stage waits for something outside."""
+    """The stage waits."""
 
     state: str
     #: The kind of the wait, as it is stored.
@@ -81,19 +81,19 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Mismatched:
-    """This worker's definitions do not fit; another's may."""
+    """The definitions of this worker do not fit the claim; those of another worker may."""
 
     failure: StageFailure
-    #: How long workers may give the stage run back for that reason before it fails.
+    #: How long workers may give the stage run back for this reason before it fails.
     grace: timedelta
 
 
 class MismatchReason(StrEnum):
-    """What a worker lacks to execute a stage run; recorded as the type of the error."""
+    """The definition that a worker lacks to execute a stage run; recorded as the type of the error."""
 
-    #: Its workflow has no such stage, or the stage no such poll: a deployment is under way, or went wrong.
+    #: Its workflow has no such stage, or the stage has no poll: a deployment is under way, or went wrong.
     STAGE = "UnknownStage"
-    #: It has never heard of the workflow: another app's, perhaps.
+    #: The workflow is not registered there; it may be another app's.
     WORKFLOW = "UnknownWorkflow"
     #: A later release wrote the plan, or suspended the stage.
     RELEASE = "LaterRelease"
@@ -109,7 +109,7 @@ Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Misma
 
 #: How often the attempts of a stage run may end with ``RetryAfter``.
 MAX_POSTPONEMENTS = 100
-#: Our own database's: tried again although the stage's ``retry_on`` does not name them.
+#: Errors of the engine's own database; an attempt that ends with one is retried even if ``retry_on`` does not name it.
 STORE_ERRORS: tuple[type[BaseException], ...] = (DatabaseUnavailableError, DatabaseTimeoutError)
 
 
@@ -133,7 +133,7 @@ def decide_error(
 
 
 def decide_mismatch(reason: MismatchReason, problem: str, settings: Settings) -> Mismatched:
-    """Fix for how long others may be looked for."""
+    """Decide how long the stage run is left to other workers before it fails."""
     grace = settings.definition_grace if reason is MismatchReason.STAGE else settings.unknown_workflow_grace
     return Mismatched(StageFailure(ErrorCode.DEFINITION_MISMATCH, reason.value, problem), grace)
 
@@ -173,7 +173,7 @@ def decide_poll_error(
 ) -> NotReady | Failed:
     """Decide whether a poll that raised is made again.
 
-    Transient errors are asked past for as long as the suspension may last; any other follows the stage's ``Retry``.
+    After a transient error it is, for as long as the suspension may last; any other error follows the stage's ``Retry``.
     """
     is_final = isinstance(error, NEVER_RETRIED + stage.retry.give_up_on)
     if isinstance(error, RetryAfter):
@@ -203,7 +203,7 @@ def _end_if_last(outcome: NotReady, stage: Stage[Any, Any], claim: Claim, settin
 def passed_max_wait(
     until: int | None, suspended_at: int | None, stage: Stage[Any, Any] | None, settings: Settings
 ) -> Limit:
-    """Return the limit of a suspension, and who set it as far as the present definition tells."""
+    """Return the limit of a suspension, and whether the stage, the setting or the suspension itself had set it."""
     at_ms = until or 0
     length = at_ms - (suspended_at or at_ms)
     if stage is not None and stage.max_wait is not None and to_milliseconds(stage.max_wait) == length:
@@ -213,6 +213,6 @@ def passed_max_wait(
 
 
 def wait_timeout(stage_id: str, passed: Limit, reason: str) -> StageFailure:
-    """Return what is recorded of a suspension that lasted too long."""
+    """Return the failure of a suspension that lasted too long."""
     message = f'Stage "{stage_id}" waited past {passed}: {reason}'
     return StageFailure(ErrorCode.WAIT_TIMEOUT, "WaitTimeout", message, limit=passed)

@@ -1,4 +1,4 @@
-"""Which errors of a poll say nothing about the thing that is waited for: they are asked past, until ``max_wait``.
+"""Transient errors of a poll: they say nothing about the work that is waited for, so the poll is made again.
 
 The rule reads an error and what it was raised from, outermost first; the first that answers decides:
 
@@ -41,7 +41,7 @@ _NAMES: Final = frozenset(
 _SERVER_ERRORS: Final = range(500, 600)
 _STATUSES: Final = frozenset({408, 425, 429, *_SERVER_ERRORS})
 _ANY_STATUS: Final = range(100, 600)
-#: Errors that an error was raised from; chains are short, unless somebody made a ring of one.
+#: Errors that an error was raised from; a longer chain is probably a ring.
 _LONGEST_CHAIN: Final = 20
 
 
@@ -76,7 +76,7 @@ def _judge(error: BaseException) -> bool | None:
 def _status_of(error: BaseException) -> int | None:
     """Return the HTTP status that the error, or the response that it carries, has under one of its usual names."""
     if not isinstance(error, Exception):
-        return None  # the code of a SystemExit is none
+        return None  # the code of a SystemExit is no HTTP status
     for owner in (error, getattr(error, "response", None)):
         for name in ("status_code", "status", "code"):
             value = getattr(owner, name, None)

@@ -1,1 +1,1 @@
-"""One hint from its claim to its recorded outcome, with the calls of user code in between."""
+"""One hint, from the claim of its stage run through the calls of user code to the recorded outcome."""

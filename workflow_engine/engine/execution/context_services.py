@@ -2,58 +2,48 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from contextlib import suppress
-from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from workflow_engine.clock import instant_to_ms
 from workflow_engine.definition import ChildRun, StoredOutput
 from workflow_engine.engine.commands.callback_tokens import make_token
 from workflow_engine.engine.commands.create_run import CreateRun, create_run
+from workflow_engine.engine.execution.report_buffer import ReportBuffer
 from workflow_engine.engine.process.database_patience import PATIENCE_OF_BODIES, patiently
 from workflow_engine.engine.transitions.unit_of_work import with_stage_run
 from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.events import EventType
 from workflow_engine.ids import id_of
-from workflow_engine.payloads.secrets import clean_text
-from workflow_engine.payloads.text import decode_json, encode_json
 from workflow_engine.store.moves.attempt_reports import flush_log_lines
 from workflow_engine.store.moves.claims import read_outputs
 from workflow_engine.store.moves.leases import is_held
 from workflow_engine.store.reads import artifacts
-from workflow_engine.store.records import LogLine, NewAnnotation, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import timedelta
+    from decimal import Decimal
 
     from workflow_engine.definition import ChildRequest
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.engine.process.lease_keeper import HeldLease
     from workflow_engine.store.connection.database import Database
     from workflow_engine.store.moves.locked_run import LockedRun
-    from workflow_engine.store.records import Claim, StageFailure, StageRow
+    from workflow_engine.store.records import Claim, StageRow
 
 T = TypeVar("T")
 
-#: What the database may do while a body runs that is no reason to fail.
+#: Failures of the database that are no reason for a body to fail.
 _ABSENCES = (DatabaseUnavailableError, DatabaseTimeoutError)
-#: Lines that are buffered before they are written while the body still runs.
-_LOG_BATCH = 200
 #: Progress events of one attempt that are written at once; later ones at most once a second.
 _FREE_PROGRESS = 20
 #: ``ctx.cancelled`` asks the database at most this often.
 _SECONDS_BETWEEN_CHECKS = 1.0
-_NANOS = Decimal(1_000_000_000)
-#: More in one attempt is a mistake, and many of them would leave the range of a column.
-_MOST_COST = Decimal(100_000_000)
-_MOST_TOKENS = 10**15
 
 
 class ContextServices:
-    """Buffers what is committed with the outcome; writes at once what should be seen before it."""
+    """Keeps what is committed with the outcome; writes at once what others should see before it."""
 
     def __init__(self, engine: Engine, claim: Claim, held: HeldLease) -> None:
         self._engine = engine
@@ -61,21 +51,14 @@ class ContextServices:
         self._held = held
         self._lock = threading.RLock()
         self._outputs = dict(claim.outputs)
-        self._lines: list[LogLine] = []
-        self._line_count = 0
-        self._flush_at = _LOG_BATCH
-        self._annotations: list[NewAnnotation] = []
-        self._cost = Decimal(0)
-        self._tokens = 0
-        self._metrics: dict[str, float] = decode_json(claim.metrics)
-        self._has_new_metrics = False
+        self.buffer = ReportBuffer(engine, claim.metrics)
         self._progress_count = 0
         self._last_progress = 0.0
         self._last_fraction = 0.0
         self._last_check = engine.clock.monotonic()
 
     def output_of(self, stage_id: str) -> StoredOutput:
-        """Return what is recorded of a stage of an earlier group; asked of the database once."""
+        """Return the recorded output of a stage of an earlier group; the database is asked once for each."""
         with self._lock:
             if stage_id not in self._outputs:
                 found = self._patiently(
@@ -89,33 +72,14 @@ class ContextServices:
             return self._outputs[stage_id]
 
     def write_log(self, level: str, message: str, fields: Mapping[str, object]) -> None:
-        """Buffer a log line; every couple of hundred the buffer is written."""
-        redactor = self._engine.redactor
-        with self._lock:
-            self._line_count += 1
-            limit = self._engine.settings.max_log_lines
-            if self._line_count > limit:
-                return
-            self._lines.append(
-                LogLine(
-                    line=self._line_count,
-                    level=level,
-                    message=redactor.text(message),
-                    fields=encode_json(redactor.value(dict(fields)), what="log fields") if fields else "{}",
-                    created_at=instant_to_ms(self._engine.clock.now()),
-                )
-            )
-            if len(self._lines) < self._flush_at:
-                return
-            lines, self._lines = self._lines, []
+        """Keep a log line; every couple of hundred are written."""
+        lines = self.buffer.add_line(level, message, fields)
+        if not lines:
+            return
         try:
             self._engine.database.transact(lambda tx: flush_log_lines(tx, self._claim, lines))
-            self._flush_at = _LOG_BATCH
         except _ABSENCES:
-            # A short outage is no reason to fail: they are written with the next batch, or with the outcome.
-            with self._lock:
-                self._lines = lines + self._lines
-                self._flush_at = len(self._lines) + _LOG_BATCH
+            self.buffer.put_back(lines)
 
     def report_progress(self, fraction: float, message: str | None, details: Mapping[str, object]) -> None:
         """Append a progress event, unless the last one was a moment ago."""
@@ -133,7 +97,7 @@ class ContextServices:
             if stage.fence == self._claim.fence and stage.lease_id is not None:
                 run.record(EventType.STAGE_PROGRESS, stage.stage_id, **payload)
 
-        with suppress(*_ABSENCES):  # progress is for who watches: not worth failing for
+        with suppress(*_ABSENCES):  # progress is only shown: not worth failing for
             with_stage_run(self._engine, self._claim.stage_run_id, act)
 
     def is_cancelled(self) -> bool:
@@ -148,30 +112,18 @@ class ContextServices:
         now = self._engine.clock.monotonic()
         if now - self._last_check >= _SECONDS_BETWEEN_CHECKS:
             self._last_check = now
-            with suppress(*_ABSENCES):  # nobody knows; the lease's own end tells
+            with suppress(*_ABSENCES):  # unknown now; it is known at the end of the lease at the latest
                 if not is_held(self._engine.database, self._claim.lease):
                     self._held.lost.set()
         return self._held.lost.is_set()
 
     def annotate(self, key: str, value: object) -> None:
-        """Buffer an annotation."""
-        limit = self._engine.settings.max_metadata_bytes
-        text = encode_json(value, what=f'annotation "{key}"', max_bytes=limit)
-        with self._lock:
-            self._annotations.append(NewAnnotation(key, text))
+        """Keep an annotation."""
+        self.buffer.annotate(key, value)
 
     def report(self, cost: Decimal, tokens: int, metrics: Mapping[str, float]) -> None:
-        """Add to cost, tokens and metrics; raises ValueError, having added nothing, where no column could hold the sum."""
-        with self._lock:
-            sums = {name: self._metrics.get(name, 0.0) + value for name, value in metrics.items()}
-            if self._cost + cost > _MOST_COST or self._tokens + tokens > _MOST_TOKENS:
-                raise ValueError(f"an attempt reports a cost of at most {_MOST_COST} and {_MOST_TOKENS} tokens")
-            if not all(map(math.isfinite, sums.values())):
-                raise ValueError(f"metrics must stay finite, got {sums}")
-            self._cost += cost
-            self._tokens += tokens
-            self._metrics |= sums
-            self._has_new_metrics = self._has_new_metrics or bool(sums)
+        """Add to cost, tokens and metrics; raises ValueError where no column could hold the sum."""
+        self.buffer.add(cost, tokens, metrics)
 
     def save_artifact(self, key: str, payload: str, *, shared: bool) -> None:
         """Store an artifact, if the lease is still held."""
@@ -192,7 +144,7 @@ class ContextServices:
         )
 
     def create_run(self, request: ChildRequest) -> ChildRun:
-        """Create a child run; the key makes it one, whichever execution asks."""
+        """Create a child run; its key makes it the same run whichever execution of the stage asks."""
         child = CreateRun(
             workflow=request.workflow,
             input=request.input,
@@ -212,49 +164,8 @@ class ContextServices:
         """Return a token of the claimed stage run; nothing is written, so it is good before the outcome is recorded."""
         return make_token(self._engine, self._claim.stage_run_id, valid_for=valid_for)
 
-    def take_report(self, failure: StageFailure | None = None, *, title: str = "") -> Report:
-        """Return, and forget, what is to be committed with the outcome.
-
-        Args:
-            failure: How the attempt failed; the last line of its log, which no limit drops.
-            title: How that line begins, e.g. ``attempt 2 failed``.
-        """
-        with self._lock:
-            dropped = self._line_count - self._engine.settings.max_log_lines
-            if dropped > 0:
-                self._lines.append(self._note_of_dropped(dropped))
-            if failure is not None:
-                self._lines.append(self._line_of_failure(failure, title))
-            report = Report(
-                cost_nanos=int((self._cost * _NANOS).to_integral_value()),
-                tokens=self._tokens,
-                metrics=encode_json(self._metrics, what="metrics") if self._has_new_metrics else None,
-                logs=tuple(self._lines),
-                annotations=tuple(self._annotations),
-            )
-            self._lines = []
-            return report
-
     def _patiently(self, call: Callable[[Database], T]) -> T:
-        """Wait for a database that is away for moments: the body is not to fail for what it did not do."""
+        """Wait for a database that is away for moments, which is no fault of the body."""
         claim = self._claim
         what = f"stage {claim.stage_id} of run {claim.run_id}"
         return patiently(self._engine, what, lambda: call(self._engine.database), longest=PATIENCE_OF_BODIES)
-
-    def _line_of_failure(self, failure: StageFailure, title: str) -> LogLine:
-        return LogLine(
-            line=self._line_count + 1,
-            level="error",
-            message=clean_text(f"{title}: {failure.headline}\n{failure.traceback}".rstrip()),
-            fields=encode_json({"code": failure.code.value}, what="log fields"),
-            created_at=instant_to_ms(self._engine.clock.now()),
-        )
-
-    def _note_of_dropped(self, dropped: int) -> LogLine:
-        return LogLine(
-            line=self._line_count,
-            level="warning",
-            message=f"{dropped} more lines were dropped: an attempt keeps {self._engine.settings.max_log_lines}",
-            fields="{}",
-            created_at=instant_to_ms(self._engine.clock.now()),
-        )

@@ -91,8 +91,8 @@ def _take_report(services: ContextServices, taken: Claim, outcome: Outcome) -> R
     """Return the attempt's report; the log of an attempt that failed ends with a line that says how."""
     if isinstance(outcome, Failed | Retrying):
         what = f"attempt {taken.attempt}" if taken.kind is ClaimKind.EXECUTE else f"poll {taken.polls}"
-        return services.take_report(outcome.failure, title=f"{what} failed")
-    return services.take_report()
+        return services.buffer.take(outcome.failure, title=f"{what} failed")
+    return services.buffer.take()
 
 
 def _record(engine: Engine, taken: Claim, held: HeldLease, outcome: Outcome, report: Report) -> tuple[Outcome, bool]:

@@ -1,4 +1,4 @@
-"""Recording an outcome, whatever it takes: an error of the recorder is not an error of the body."""
+"""Recording an outcome by each means in turn: an error of the recorder is not an error of the body."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ logger = logging.getLogger("workflow_engine.engine")
 def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Report) -> tuple[Outcome, bool]:
     """Record the outcome, and return what was recorded and whether it was accepted.
 
-    What cannot be written is tried once more, statement by statement; then the stage fails with ``NOT_RECORDED``. Left
-    alone, its lease would run out and the same would happen again until ``WORKER_LOST`` hides the cause.
+    An outcome that cannot be written is tried once more, statement by statement; then the stage fails with
+    ``NOT_RECORDED``. Otherwise its lease would run out, and the same would happen again until ``WORKER_LOST`` hides the
+    cause.
 
     Raises:
         DatabaseUnavailableError: The database went away; nothing, or everything, was recorded.
@@ -36,7 +37,7 @@ def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Repor
             return outcome, finish(engine, claim, outcome, report, in_one_statement=in_one_statement)
         except (DatabaseUnavailableError, DatabaseTimeoutError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other form may know better
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other form may be able to write it
             _log(error, claim)
             problem = error
     failed = Failed(_describe(engine, outcome, problem))
@@ -44,7 +45,7 @@ def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Repor
         return failed, finish(engine, claim, failed, report)
     except (DatabaseUnavailableError, DatabaseTimeoutError):
         raise
-    except Exception as error:  # noqa: BLE001 - the report itself is what cannot be written: its numbers can
+    except Exception as error:  # noqa: BLE001 - the texts of the report may be the cause; its numbers can be written
         _log(error, claim)
         numbers = replace(report, metrics=None, logs=(), annotations=())
         return failed, finish(engine, claim, failed, numbers)

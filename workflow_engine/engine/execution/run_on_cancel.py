@@ -110,5 +110,5 @@ def _call(execution: StageExecution, hook: Callable[..., Any], services: Context
     try:
         engine.bodies.call(hook, context, is_async=False, timeout=_TIME_LIMIT)
     finally:
-        logs = services.take_report().logs
+        logs = services.buffer.take().logs
         engine.database.transact(lambda tx: write_log_lines(tx, claim, logs))

@@ -1,1 +1,1 @@
-"""What one process has to execute with: its identity, leases, body threads and loops, and its way to the broker."""
+"""The resources of one process: its identity, leases, threads and event loops for bodies, and its way to the broker."""

@@ -129,13 +129,13 @@ class BodyLoops:
         elif silence >= self._patience.blocked:
             blocker = self._retire(call.home)
             if blocker.call is call or call.home.silence() < silence:
-                return  # it alone keeps itself waiting, like a sync body; or the loop is back
+                return  # the call blocks itself, like a sync body; or the loop answers again
             call.leave()
             if call.answer.cancelled():
                 raise blocker.eviction(silence)
 
     def _retire(self, loop: _Loop) -> _Blocker:
-        """Send no more calls to the loop; return who blocks it."""
+        """Send no more calls to the loop; return the call that blocks it."""
         blocker = loop.find_blocker()
         with self._lock:
             is_news = loop not in self._retired
@@ -161,14 +161,14 @@ class _Blocker:
 
     @property
     def name(self) -> str:
-        """The stage to blame, for people."""
+        """The stage that blocks the loop, for people."""
         if self.call is None:
             return "a callback that belongs to no stage"
         stage = self.call.stage
         return f'stage "{stage.stage_id}" of run {stage.run_id}' if stage else "a body outside any stage"
 
     def eviction(self, silence: float) -> Exception:
-        """Return how a call that waits on the loop ends. Where nobody is to blame, everybody may be: none is free."""
+        """Return the error of a call that waits on the loop. Without a stage to blame each of them may be at fault."""
         message = f"the event loop was blocked for {silence:.0f} s by {self.name}"
         return StageTimeout(message) if self.call is None else BodyEvictedError(message)
 
@@ -180,7 +180,7 @@ class _Call:
     function: Callable[[Any], Coroutine[Any, Any, Any]]
     argument: Any
     stage: ExecutedStage | None = field(default_factory=executed_stage)
-    #: Cancelled when the caller waits no longer; who is first, the caller or the result, decides.
+    #: Cancelled when the caller waits no longer; the caller or the result, whichever is first, decides.
     answer: Future[Any] = field(default_factory=Future)
     has_begun: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -236,7 +236,7 @@ class _Loop:
         self._loop.set_default_executor(BodyExecutor())
         #: Also of the tasks that a body makes.
         self._calls_of: WeakKeyDictionary[asyncio.Future[Any], _Call] = WeakKeyDictionary()
-        #: The only lasting references to the tasks: asyncio has none to a task that waits for what nobody else knows.
+        #: The only lasting references to the tasks: asyncio's are weak, also to a task that awaits an unreferenced future.
         self._present: dict[_Call, asyncio.Task[None]] = {}
         self._is_retired = False
         self._is_stopped = False
@@ -264,7 +264,7 @@ class _Loop:
             self._send(self._answer)
             return 0.0
         if now - looked_at > LONGEST_SLICE:
-            self._asked_at = now  # nobody looked, perhaps because the whole process stood still
+            self._asked_at = now  # no caller looked at the loop, perhaps because the whole process stood still
             return 0.0
         return now - asked_at
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class BodyRunner:
     """Runs bodies, polls and hooks; one per process.
 
-    Whatever a body does when its time limit passes, ``call`` raises then, and what the body occupied is free for
-    others: its thread, or its place on the event loop, is given up and replaced where it cannot be had back. A body
-    that goes on does so without effect: its lease is gone.
+    When the time limit of a body passes, ``call`` raises, whatever the body does. Its thread, or its place on the event
+    loop, is free for other bodies then; where the body does not let go of it, it is given up and replaced. A body that
+    goes on has no effect, because its lease is gone.
     """
 
     def __init__(self, patience: Patience | None = None) -> None:
@@ -41,7 +41,7 @@ class BodyRunner:
                 return function(argument)
             return self._threads.call(function, argument, timeout)
         except asyncio.CancelledError as error:
-            # No Exception, so that Retry would not cover it; but a body that a library cancelled has simply failed.
+            # It is no Exception, so Retry would not cover it; but a body that a library cancelled has simply failed.
             raise CancelledError("the body was cancelled by code that it called") from error
 
     def stop(self) -> None:

@@ -57,7 +57,7 @@ class BodyThreads:
         thread.begin(call)
         try:
             is_late = not _wait(call.answer, timeout)
-        except BaseException:  # the caller itself was stopped: nobody waits for the function any more
+        except BaseException:  # the caller itself was stopped, so its function is given up
             thread.give_up(call)
             raise
         if is_late and thread.give_up(call):
@@ -94,7 +94,7 @@ class BodyExecutor(ThreadPoolExecutor):
         self._running: set[_Call] = set()
         #: Threads that were not given up.
         self._thread_count = 0
-        #: Calls that somebody waits for.
+        #: Calls whose callers still wait.
         self._call_count = 0
 
     @override
@@ -110,7 +110,7 @@ class BodyExecutor(ThreadPoolExecutor):
 
     @override
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads when their functions return; nobody waits for that."""
+        """Have the threads end when their functions return, without waiting for that."""
         with self._turn:
             for _ in range(self._thread_count):
                 self._calls.put(None)
@@ -130,7 +130,7 @@ class BodyExecutor(ThreadPoolExecutor):
                 self._running.add(call)
             if not call.perform():
                 return
-            del call  # what it refers to must not live until the next one
+            del call  # its function and result must not live until the next call
 
     def _end_call(self, call: _Call) -> None:
         with self._turn:
@@ -145,11 +145,11 @@ class BodyExecutor(ThreadPoolExecutor):
 class _Call:
     function: Callable[[], Any]
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    #: Cancelled when nobody waits for it any longer; who is first, that or the result, decides.
+    #: Cancelled when the caller waits no longer; the caller or the result, whichever is first, decides.
     answer: Future[Any] = field(default_factory=Future)
 
     def perform(self) -> bool:
-        """Call the function; return whether anybody waited for it to the end."""
+        """Call the function; return False if the caller had stopped waiting for it."""
         _close_old_connections()
         try:
             result = self.context.run(self.function)

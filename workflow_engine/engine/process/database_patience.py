@@ -1,4 +1,4 @@
-"""Waiting for a database that is away, where giving up would throw away work that was done."""
+"""Waiting for a database that is away, where giving up would lose work that was done."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("workflow_engine.engine")
 T = TypeVar("T")
 
-#: An absence that an outcome outlives. While the database is away nobody else can take its stage run, and after an
+#: The longest absence after which an outcome is still recorded. While the database is away nobody else can take its stage run, and after an
 #: absence the sweep gives live workers one lease before it takes anything back.
 PATIENCE_OF_OUTCOMES = timedelta(minutes=10)
-#: An absence that a body does not notice, which reads an output or an artifact meanwhile.
+#: The longest absence that a body does not notice when it reads an output or an artifact.
 PATIENCE_OF_BODIES = timedelta(minutes=1)
 _FIRST_PAUSE = timedelta(milliseconds=200)
 _LONGEST_PAUSE = timedelta(seconds=2)

@@ -1,4 +1,4 @@
-"""What the engine asks of the outside: something that carries hints."""
+"""The port through which the engine sends hints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Dispatcher(Protocol):
-    """Carries hints to workers. Nothing depends on their arrival: the sweep finds what was lost."""
+    """Carries hints to workers. Nothing depends on their arrival: the sweep sends those again that were lost."""
 
     def dispatch(self, hints: Sequence[Hint]) -> None:
         """Send the hints; never raises and never blocks for long. Called after the commit."""
@@ -21,7 +21,7 @@ class Dispatcher(Protocol):
         """Send the hint after ``delay`` if this process is still there; an optimisation over the sweep."""
 
     def terminate(self, hints: Sequence[Hint]) -> None:
-        """End the processes that execute what these hints led to, where that can be done; never raises."""
+        """End the processes that execute the stage runs of these hints, where that can be done; never raises."""
 
     def empty_lists(self, lists: Collection[tuple[str, int]]) -> set[tuple[str, int]] | None:
         """Return which of the (queue, priority) lists hold no message now; None when the broker cannot be asked."""

@@ -29,7 +29,7 @@ _FAMILY = secrets.token_hex(3)
 
 @dataclass(frozen=True)
 class Engine:
-    """Everything the commands of this room work with. Build it with ``build``; close it when the process ends."""
+    """Everything that the commands of the engine work with. Close it when the process ends."""
 
     database: Database
     registry: Registry

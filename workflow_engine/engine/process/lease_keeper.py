@@ -1,4 +1,4 @@
-"""Leases: one thread per process renews all that the process holds, in one statement, by the database's clock."""
+"""The leases of a process: one thread renews all of them in one statement, by the database's clock."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ logger = logging.getLogger("workflow_engine.leases")
 
 @dataclass(slots=True, eq=False)
 class HeldLease:
-    """A lease that this process holds, and whether it still may believe so."""
+    """A lease that this process holds as far as it knows."""
 
     lease: Lease
     #: By the clock's monotonic time: when the lease runs out unless it is renewed first.
     expires_at: float
     lost: threading.Event = field(default_factory=threading.Event)
-    #: By the clock's monotonic time: when the body had returned and its outcome was to be written.
+    #: By the clock's monotonic time: when the body returned; its outcome is being written since.
     returned_at: float | None = None
-    #: The body was told that its lease is lost: whatever it returns does not count, though the lease be held after all.
+    #: The body was told that its lease is lost. Its result does not count then, even if the lease turns out to be held.
     was_told: bool = False
 
 
@@ -45,7 +45,7 @@ class LeaseKeeper:
     refused by the fence. One that could not be renewed in time counts as lost until the database gives it back.
 
     A lease is not renewed for an execution whose body returned longer ago than the longest call of the database
-    lasts: that this process lives does not mean that its thread does.
+    lasts: the thread that was to write its outcome may have died, although the process lives.
     """
 
     def __init__(self, database: Database, clock: Clock, period: timedelta) -> None:
@@ -114,15 +114,8 @@ class LeaseKeeper:
             self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._stopped:
             with self._changed:
-                while not self._held and not self._stopped:
-                    self._changed.wait()
-                if self._stopped:
-                    return
-            self._wait(self._pause)
+                self._changed.wait_for(lambda: self._held or self._stopped)
+                self._changed.wait_for(lambda: self._stopped, timeout=self._pause)
             self.renew()
-
-    def _wait(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopped, timeout=seconds)
