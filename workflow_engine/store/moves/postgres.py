@@ -200,20 +200,7 @@ SELECT verdict.advances, run.status AS run_status, locked_run.priority FROM lock
 
 def claim(connection: Connection, request: ClaimRequest) -> Claim | None:
     """Take a due, PENDING stage run for one attempt; None when the guard does not match."""
-    row = (
-        connection.execute(
-            _CLAIM,
-            {
-                "stage_run_id": request.stage_run_id,
-                "dispatch_number": request.dispatch_number,
-                "nonce": request.nonce,
-                "worker_id": request.worker_id,
-                "lease_ms": request.lease_ms,
-            },
-        )
-        .mappings()
-        .first()
-    )
+    row = connection.execute(_CLAIM, asdict(request)).mappings().first()
     return _to_claim(row) if row else None
 
 
