@@ -1,4 +1,4 @@
-"""Who asks whether a stage run may be taken gets one answer: claims, the sweep, the redispatch by hand and the doctor."""
+"""Claims, the sweep, the redispatch by hand and the doctor give one answer to whether a stage run may be taken."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def counted_by_the_doctor(database: Database, _cases: list[Case]) -> set[str]:
         return {backlog.queue for backlog in read_backlog(tx)}
 
 
-#: Who asks, and how.
+#: The names of the cases that each of them takes for one that may be taken.
 ASKED: dict[str, Callable[[Database, list[Case]], set[str]]] = {
     "the portable claim": asked_one_by_one(lambda tx, case: claims._claim(tx, request(case)) is not None),
     "the redispatch by hand": asked_one_by_one(is_redispatched_by_hand),

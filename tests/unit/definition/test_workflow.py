@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+import json
+import re
+from dataclasses import MISSING, FrozenInstanceError, fields
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,6 +16,7 @@ from workflow_engine.definition import (
     GroupFailurePolicy,
     NoInput,
     Plan,
+    PlannedStage,
     Retry,
     Stage,
     StageContext,
@@ -22,6 +25,7 @@ from workflow_engine.definition import (
     define_stage,
     stage,
 )
+from workflow_engine.definition.stages.stage import CommonOptions
 from workflow_engine.errors import InvalidDataError, StageNotFoundError
 
 
@@ -157,6 +161,37 @@ def test_a_plan_comes_back_from_its_text() -> None:
     assert text.isascii()
     assert Plan.from_json(text) == plan
     assert Plan.from_json(text) is Plan.from_json(str(text))
+
+
+#: What release 0.1.0 writes for the first and the third stage, to the letter; ``@`` stands for fingerprints.
+PLANNED_BY_0_1_0 = [
+    (
+        '{"id":"extract","name":"Extract \\"text\\"","group":1,"number":1,"dependencies":[],"takes_input":true,"queue":"gpu",'
+        '"max_attempts":4,"max_crashes":2,"queue_timeout_ms":1500,"fingerprint":"@"}'
+    ),
+    (
+        '{"id":"end","name":"End <all> #1","group":3,"number":4,"dependencies":["extract","first"],"takes_input":false,'
+        '"queue":null,"max_attempts":5,"max_crashes":3,"queue_timeout_ms":null,"fingerprint":"@"}'
+    ),
+]
+
+
+def test_a_plan_is_the_text_that_release_0_1_0_writes_and_reads() -> None:
+    text = re.sub(r'(?<="fingerprint":")\w+', "@", build().plan().to_json())
+
+    assert text.startswith('{"groups":[[' + PLANNED_BY_0_1_0[0] + "],[")
+    assert PLANNED_BY_0_1_0[1] in text
+    assert text.endswith(']],"on_failure":["finish_running","finish_running","finish_running"],"fingerprint":"@"}')
+
+
+def test_what_was_added_to_plans_since_release_0_1_0_has_a_default() -> None:
+    added = {one.name: one.default for one in fields(PlannedStage) if one.name not in json.loads(PLANNED_BY_0_1_0[0])}
+
+    assert MISSING not in added.values()
+
+
+def test_every_option_of_the_decorators_is_a_field_of_the_stage() -> None:
+    assert CommonOptions.__annotations__.keys() <= {one.name for one in fields(Stage)}
 
 
 def test_the_fingerprint_changes_with_what_is_executed() -> None:

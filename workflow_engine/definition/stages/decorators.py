@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from workflow_engine.definition.stages.signatures import UNKNOWN, check_callable
-from workflow_engine.definition.stages.stage import Stage, in_words
+from workflow_engine.definition.stages.stage import CommonOptions, Stage, in_words
 from workflow_engine.definition.stages.type_resolution import StageTypes, resolve_types
 from workflow_engine.errors import DefinitionError
 from workflow_engine.names import among
 from workflow_engine.payloads.schemas import Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from datetime import timedelta
-    from decimal import Decimal
+    from collections.abc import Awaitable, Callable
 
     from typing_extensions import Unpack
 
-    from workflow_engine.definition.contexts.contexts import CancelContext, PollContext, StageContext
-    from workflow_engine.definition.stages.outcomes import Pending, Retry, Suspend
+    from workflow_engine.definition.contexts.contexts import PollContext, StageContext
+    from workflow_engine.definition.stages.outcomes import Pending, Suspend
     from workflow_engine.definition.waits import Wait
 
 I = TypeVar("I")  # noqa: E741 - an input
@@ -33,26 +31,6 @@ S_contra = TypeVar("S_contra", contravariant=True)
 if TYPE_CHECKING:
     #: What a body returns whose suspension the engine ends with an output of type O.
     EndedByEngine = Suspend[Wait[O]] | Awaitable[Suspend[Wait[O]]]
-
-
-class CommonOptions(TypedDict, total=False):
-    """How a stage is executed; each is described on ``Stage``."""
-
-    name: str
-    description: str
-    version: str
-    dependencies: Sequence[Stage[Any, Any] | str]
-    retry: Retry
-    timeout: timedelta | None
-    queue_timeout: timedelta | None
-    max_crashes: int
-    poll_interval: timedelta | None
-    max_wait: timedelta | None
-    poll_timeout: timedelta
-    queue: str | None
-    skip_if: Callable[[StageContext[Any, Any]], bool] | None
-    on_cancel: Callable[[CancelContext[Any, Any]], None] | None
-    estimate_cost: Callable[[Any, Any], Decimal | float] | None
 
 
 class StageOptions(CommonOptions, total=False):

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar
 
 from workflow_engine.definition.checks import (
     check_duration,
@@ -25,7 +25,7 @@ from workflow_engine.errors import DefinitionError
 from workflow_engine.payloads.schemas import NoInput, Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from decimal import Decimal
 
     from workflow_engine.definition.contexts.contexts import CancelContext, PollContext, StageContext
@@ -127,6 +127,26 @@ class Stage(Generic[InputT_contra, OutputT_co]):
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+
+class CommonOptions(TypedDict, total=False):
+    """How a stage is executed; each is described on ``Stage``."""
+
+    name: str
+    description: str
+    version: str
+    dependencies: Sequence[Stage[Any, Any] | str]
+    retry: Retry
+    timeout: timedelta | None
+    queue_timeout: timedelta | None
+    max_crashes: int
+    poll_interval: timedelta | None
+    max_wait: timedelta | None
+    poll_timeout: timedelta
+    queue: str | None
+    skip_if: Callable[[StageContext[Any, Any]], bool] | None
+    on_cancel: Callable[[CancelContext[Any, Any]], None] | None
+    estimate_cost: Callable[[Any, Any], Decimal | float] | None
 
 
 def in_words(identifier: object) -> str:

@@ -8,10 +8,10 @@ A stage run may be taken when three admit it:
 
 Made from these expressions: the claim (the portable one in ``claims`` and the statement in ``postgres``, which compiles
 them into its text), the sweep's search for due work (``upkeep.due``), the redispatch by hand
-(``engine.commands.redispatch``), and what ``doctor`` counts (``upkeep.health``). Who changes the rule changes it here.
+(``engine.commands.redispatch``), and what ``doctor`` counts (``upkeep.health``). A change of the rule is made here.
 
-A claim asks for the pause with ``workflow_admits_claims``, after it has locked the run: the records that a statement
-sees are those from before it waited for the lock.
+Whether the workflow is paused, a claim on PostgreSQL asks by ``workflow_admits_claims``, after it has locked the run:
+a statement that waited for a lock sees the other tables as they were before the wait.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
 """PostgreSQL's forms of the two moves that every stage makes, claim and complete: one statement each.
 
-They do what ``claims`` and ``LockedRun`` do in several, row for row; the contract tests run both. The statements are
-text, composed at import of what must not be said twice: statuses are those of the tables of moves
-(``lifecycle``), "may it be taken" is the rule of ``admission``, a claim has the columns of ``claim_columns``, and a new
-stage run the fields of ``NewStageRun``. Their parts, in the order in which they hang on each other:
+They do what ``claims`` and ``LockedRun`` do in several, row for row; the contract tests run both. Their text is
+composed at import of what must be said once only: statuses are those of the tables of moves (``lifecycle``), a stage
+run may be taken by the rule of ``admission``, a claim has the columns of ``claim_columns``, and a new stage run the
+fields of ``NewStageRun``. Read the statements from the top:
 
 - ``locked_run`` locks the run row. READ COMMITTED gives its latest version even when it had to wait.
 - ``clock`` reads the time after the lock was obtained; ``now()`` would be frozen before the wait.
 - ``stage`` is the guarded move of the stage run; everything else hangs on its row, so a guard that fails writes nothing.
-- ``verdict`` is what a completion leads to: the run's end, the next group, or nothing but one member less.
-- A completion that makes the run fail, because a sibling had failed before, is left to the portable form: it is rare,
-  and its event tells why in words.
-- The barrier is the counter ``remaining`` of the locked row. Counting members instead would use the snapshot from
-  before the wait and lose the last member's advance without any error.
+- ``verdict`` tells what a completion leads to: the end of the run, the next group, or one active member less. It is
+  read from the counter ``remaining`` of the locked row. Counting members instead would use the snapshot from before
+  the wait and lose the last member's advance without any error.
+
+A completion that makes the run fail, because a sibling had failed before, is left to the portable form: it is rare,
+and its event tells why in words.
 
 **What a statement that waits for a lock may read.** Everything but the columns of the row that it locked is of the
 snapshot from before the wait: other tables, sub-selects, EXISTS, and the updated table's own alias, too. PostgreSQL
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from workflow_engine.store.records import ClaimRequest, Report
 
 _DIALECT: Final = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # SQLAlchemy's
-#: The parts of the statements that have the columns of a table.
+#: The parts of the statements that have all columns of a table.
 _locked_run, _stage, _stage_row = runs.alias("locked_run"), stages.alias("stage"), stages.alias("stage_row")
 
 
@@ -78,10 +79,10 @@ WITH locked_run AS MATERIALIZED (
   WHERE id = (SELECT run_id FROM workflow_stages WHERE id = :stage_run_id) AND {_sql(run_admits(runs))}
   FOR UPDATE
 ), clock AS MATERIALIZED (
-  -- After the lock: the time, and whether somebody has paused the workflow, who waits for this claim from here on.
+  -- Nothing where the workflow was paused. From here on a pause waits for the end of this claim.
   SELECT workflow_now() AS now FROM locked_run WHERE {_sql(workflow_admits_claims(_locked_run.c.workflow_id))}
 ), stage AS (
-  -- The move, if the stage run may be taken. Polls are taken by the portable form.
+  -- The stage run is taken for an attempt, if it may be; the portable form takes polls.
   UPDATE workflow_stages stage_row
   SET status = '{StageMove.CLAIM.target}', attempt = stage_row.attempt + 1, fence = stage_row.fence + 1,
       lease_id = :nonce, lease_until = clock.now + :lease_ms, worker_id = :worker_id, claimed_at = clock.now,
@@ -104,10 +105,10 @@ WITH locked_run AS MATERIALIZED (
   FROM locked_run, clock, stage WHERE run_row.id = locked_run.id
 ), events AS (
   INSERT INTO workflow_events (run_id, sequence, generation, type, stage_id, payload, created_at)
-  SELECT locked_run.id, event_sequence + 1, locked_run.generation, 'run.started', NULL, '{{}}', clock.now
+  SELECT locked_run.id, locked_run.event_sequence + 1, locked_run.generation, 'run.started', NULL, '{{}}', clock.now
   FROM locked_run, clock, stage WHERE {_STARTS}
   UNION ALL
-  SELECT locked_run.id, event_sequence + CASE WHEN {_STARTS} THEN 2 ELSE 1 END, locked_run.generation,
+  SELECT locked_run.id, locked_run.event_sequence + CASE WHEN {_STARTS} THEN 2 ELSE 1 END, locked_run.generation,
          'stage.started', stage.stage_id, {_WHICH_ATTEMPT}, clock.now
   FROM locked_run, clock, stage
 )
@@ -136,7 +137,7 @@ WITH locked_run AS MATERIALIZED (
 ), clock AS MATERIALIZED (
   SELECT workflow_now() AS now FROM locked_run
 ), stage AS (
-  -- The move, if the lease is still the claimant's.
+  -- The stage run ends, if the lease is still the claimant's.
   UPDATE workflow_stages stage_row
   SET status = '{StageMove.COMPLETE.target}', output_id = :output_id, lease_id = NULL, lease_until = NULL,
       next_poll_at = NULL, completed_at = clock.now, cost_nanos = stage_row.cost_nanos + :cost_nanos,
@@ -199,20 +200,7 @@ SELECT verdict.advances, run.status AS run_status, locked_run.priority FROM lock
 
 def claim(connection: Connection, request: ClaimRequest) -> Claim | None:
     """Take a due, PENDING stage run for one attempt; None when the guard does not match."""
-    row = (
-        connection.execute(
-            _CLAIM,
-            {
-                "stage_run_id": request.stage_run_id,
-                "dispatch_number": request.dispatch_number,
-                "nonce": request.nonce,
-                "worker_id": request.worker_id,
-                "lease_ms": request.lease_ms,
-            },
-        )
-        .mappings()
-        .first()
-    )
+    row = connection.execute(_CLAIM, asdict(request)).mappings().first()
     return _to_claim(row) if row else None
 
 
