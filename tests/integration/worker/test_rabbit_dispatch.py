@@ -20,7 +20,7 @@ from workflow_engine.worker.names import SWEEP
 from workflow_engine.worker.process.worker_step import add_queues, select_queues
 from workflow_engine.worker.wire import broker_link
 from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
-from workflow_engine.worker.wire.queues import check_declarations, find_queue
+from workflow_engine.worker.wire.queues import check_queues, find_queue
 
 HINT = Hint("01890000-0000-7000-8000-000000000000", 1, "run", "extract", "workflow", 5)
 
@@ -134,7 +134,7 @@ def test_a_worker_does_not_start_on_a_queue_of_other_arguments(app: Celery, chan
     select_queues(app, ["workflow"])
 
     with pytest.raises(ConfigurationError, match=r"for queue 'workflow'.*Delete the queue"):
-        check_declarations(app, ["workflow"])
+        check_queues(app, ["workflow"])
 
 
 def test_workers_and_publishers_agree_whoever_comes_first(
@@ -142,10 +142,10 @@ def test_workers_and_publishers_agree_whoever_comes_first(
 ) -> None:
     select_queues(app, ["workflow"])
     dispatcher.dispatch([HINT])
-    check_declarations(app, ["workflow"])
+    check_queues(app, ["workflow"])
     dispatcher.dispatch([replace(HINT, queue="workflow.control")])
 
-    check_declarations(app, ["workflow", "workflow.control"])
+    check_queues(app, ["workflow", "workflow.control"])
 
     assert caplog.text == ""
 
@@ -155,7 +155,7 @@ def test_a_tick_of_beat_reaches_the_queue_that_a_worker_declares(
 ) -> None:
     settings = Settings.load()
     select_queues(app, ["workflow.control"])
-    check_declarations(app, ["workflow.control"])
+    check_queues(app, ["workflow.control"])
 
     app.send_task(SWEEP, **beat_entries(settings)[SWEEP]["options"])
 
@@ -183,7 +183,7 @@ def test_what_the_app_says_about_a_queue_of_ours_holds_for_everybody(
 
     dispatcher.dispatch([HINT])
     select_queues(app, ["workflow"])
-    check_declarations(app, ["workflow"])
+    check_queues(app, ["workflow"])
 
     assert find_queue(app, "workflow").queue_arguments == {"x-max-priority": 3}
     assert caplog.text == ""
