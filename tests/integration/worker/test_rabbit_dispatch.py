@@ -15,7 +15,6 @@ from workflow_engine.errors import ConfigurationError
 from workflow_engine.settings import Settings
 from workflow_engine.store.records import Hint
 from workflow_engine.worker.app import create_app, install
-from workflow_engine.worker.beat_schedule import beat_entries
 from workflow_engine.worker.names import SWEEP
 from workflow_engine.worker.process.worker_step import add_queues, select_queues
 from workflow_engine.worker.wire import broker_link
@@ -153,11 +152,10 @@ def test_workers_and_publishers_agree_whoever_comes_first(
 def test_a_tick_of_beat_reaches_the_queue_that_a_worker_declares(
     app: Celery, dispatcher: CeleryDispatcher, channel: Any
 ) -> None:
-    settings = Settings.load()
     select_queues(app, ["workflow.control"])
     check_queues(app, ["workflow.control"])
 
-    app.send_task(SWEEP, **beat_entries(settings)[SWEEP]["options"])
+    app.tasks[SWEEP].apply_async()
 
     wait_for_depths(dispatcher, **{"workflow.control": 1})
     [tick] = take_all(channel, "workflow.control")
