@@ -13,7 +13,7 @@ from workflow_engine.worker.installation import Installation, remember_installat
 from workflow_engine.worker.process.worker_step import WorkflowStep
 from workflow_engine.worker.tasks import register_tasks
 from workflow_engine.worker.wire.broker_priorities import PRIORITY_STEPS
-from workflow_engine.worker.wire.serving_transports import use_embedded_connections
+from workflow_engine.worker.wire.memory_transport import use_embedded_connections
 from workflow_engine.worker.wire.supported_brokers import check_known_broker
 from workflow_engine.worker.worker_options import WorkerOptions
 

@@ -5,25 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workflow_engine.worker.installation import find_installation
-from workflow_engine.worker.names import SWEEP, control_queue
+from workflow_engine.worker.names import SWEEP
 
 if TYPE_CHECKING:
     from workflow_engine.settings import Settings
 
 
 def beat_entries(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return the entries for beat's schedule.
+    """Return the entries for beat's schedule; how a tick is published is the task's to know.
 
     No ``expires``: a worker whose clock is ahead would drop every tick. Ticks that pile up cost one query each, as the
     engine skips a sweep that comes too soon after another.
     """
-    return {
-        SWEEP: {
-            "task": SWEEP,
-            "schedule": settings.sweep_interval,
-            "options": {"queue": control_queue(settings.queue), "priority": 0},
-        }
-    }
+    return {SWEEP: {"task": SWEEP, "schedule": settings.sweep_interval}}
 
 
 def add_sweep(sender: Any, **_: object) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from workflow_engine.worker.configuration_warnings import find_unsafe_content
 from workflow_engine.worker.installation import get_installation
 from workflow_engine.worker.wire.broker_link import BrokerLink
-from workflow_engine.worker.wire.queue_depths import count_queues
+from workflow_engine.worker.wire.queue_contents import count_queues
 from workflow_engine.worker.wire.queues import find_queue_hazards
 from workflow_engine.worker.wire.supported_brokers import Broker
 

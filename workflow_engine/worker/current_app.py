@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from celery import current_app
+from celery.app import app_or_default
 
 from workflow_engine.worker.loading import install_from_environment
 
-_proxy: Any = current_app
-install_from_environment(_proxy._get_current_object())  # noqa: SLF001 - Celery's own way past its proxy
+install_from_environment(app_or_default())

@@ -40,6 +40,7 @@ TASK_OPTIONS: Final[dict[str, Any]] = {
     "max_retries": 0,
     "serializer": "json",
     "typing": False,
+    "Strategy": "workflow_engine.worker.wire.message_guards:guarded_strategy",
     "Request": "workflow_engine.worker.process.stage_requests:StageRequest",
 }
 
@@ -91,7 +92,6 @@ def register_tasks(app: Celery, installation: Installation) -> None:
     @app.task(
         name=EXECUTE_STAGE,
         base=EngineTask,
-        Strategy="workflow_engine.worker.wire.message_guards:stage_strategy",
         **TASK_OPTIONS,
     )
     def execute_stage(stage_run_id: str, dispatch_number: int) -> str:
@@ -100,7 +100,6 @@ def register_tasks(app: Celery, installation: Installation) -> None:
     @app.task(
         name=SWEEP,
         base=SweepTask,
-        Strategy="workflow_engine.worker.wire.message_guards:sweep_strategy",
         control_queue=control_queue(installation.settings.queue),
         **TASK_OPTIONS,
     )

@@ -17,7 +17,7 @@ from kombu.transport.virtual import Channel
 from workflow_engine.settings import Settings
 from workflow_engine.worker.app import install
 from workflow_engine.worker.names import SWEEP
-from workflow_engine.worker.wire.message_guards import find_message_problem, find_sweep_problem
+from workflow_engine.worker.wire.message_guards import find_problem
 
 MINE = {"mine": {"task": "shop.mine", "schedule": 3600.0}}
 SCHEDULERS = ["celery.beat:Scheduler", "celery.beat:PersistentScheduler"]
@@ -169,5 +169,5 @@ def test_a_tick_is_the_same_whatever_the_app_says_for_its_own_tasks(
     with app.connection_for_read() as connection:
         channel: Channel = connection.channel()
         message = channel.message_to_python(raw)
-    assert find_message_problem(message, find_sweep_problem) is None
+    assert find_problem(message, SWEEP) is None
     assert raw["headers"]["timelimit"] == [None, None]

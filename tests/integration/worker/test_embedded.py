@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery.worker.consumer.tasks import Tasks
-from kombu import Connection
+from celery import current_app
+from kombu import Connection, Consumer
 from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
@@ -197,44 +197,31 @@ def test_it_sweeps_by_itself_when_told_so(embed: Any) -> None:
     embedding.wait_for(run_id)
 
 
-def test_a_broker_that_is_down_is_told_by_start(embed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_keeps_a_worker_from_starting_is_told_by_start(embed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no thread can be started")
+
+    monkeypatch.setattr(embedded.Consumption, "run", fail)
     embedding = embed()
 
-    monkeypatch.setattr(embedding.worker, "_build", Broken)
-
-    with pytest.raises(ConfigurationError, match="does not start"):
+    with pytest.raises(ConfigurationError, match="does not start") as caught:
         embedding.worker.start()
 
-
-class Broken:
-    """A controller whose first step fails."""
-
-    def __init__(self) -> None:
-        self.blueprint = self
-
-    def start(self, _: object) -> None:
-        raise OSError("no broker")
-
-    def stop(self, _: object) -> None:
-        """Nothing was started."""
-
-    def signal_consumer_close(self) -> None:
-        """There is no consumer."""
+    assert "no thread can be started" in str(caught.value.__cause__)
 
 
-@pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")  # of any lost connection
 def test_a_connection_that_kombu_reports_lost_by_another_name_is_made_anew(
     embed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = [OperationalError("lost while queues were declared")]
-    start = Tasks.start
+    consume = Consumer.consume
 
-    def lose_once(self: Any, consumer: Any) -> None:
+    def lose_once(self: Any, *arguments: Any) -> None:
         if losses:
             raise losses.pop()
-        start(self, consumer)
+        consume(self, *arguments)
 
-    monkeypatch.setattr(Tasks, "start", lose_once)
+    monkeypatch.setattr(Consumer, "consume", lose_once)
     embedding = embed()
 
     embedding.worker.start()
@@ -253,3 +240,88 @@ def test_a_worker_that_gave_up_connecting_ends(embed: Any, monkeypatch: pytest.M
         embedding.worker.start()
 
     assert "gave up connecting to the broker: refused a hundred times" in str(caught.value.__cause__)
+
+
+def test_which_queues_it_consumes_is_not_left_in_the_app(embed: Any) -> None:
+    embedding = embed()
+    queues: Any = embedding.app.amqp.queues
+    before = dict(queues.consume_from)
+    embedding.worker.start()
+    embedding.wait_for(embedding.create_run(1))
+
+    embedding.worker.stop()
+
+    assert dict(queues.consume_from) == before
+
+
+def test_tasks_of_the_app_s_own_in_the_engine_s_queue_are_executed(embed: Any, redis_url: str) -> None:
+    embedding = embed(redis_url)
+    seen: list[tuple[Any, ...]] = []
+    arrived = threading.Event()
+
+    @embedding.app.task
+    def greet(*names: str) -> None:
+        seen.append((*names, current_app.main))
+        arrived.set()
+
+    greet.apply_async(("Ada", "Alan"), queue=embedding.settings.queue)
+    embedding.worker.start()
+
+    assert arrived.wait(30)
+    assert seen == [("Ada", "Alan", embedding.app.main)]
+
+
+@pytest.mark.parametrize(
+    ("task", "problem"),
+    [
+        ("workflow_engine.execute_stage", "the first argument is no stage run id"),
+        ("nobody.knows", "there is no such task"),
+    ],
+)
+def test_a_message_that_it_refuses_occupies_no_slot(
+    embed: Any, caplog: pytest.LogCaptureFixture, broker_url: str, task: str, problem: str
+) -> None:
+    embedding = embed(broker_url, concurrency=1)
+    queue = embedding.settings.queue
+    forged = {
+        "headers": {"task": task, "id": "forged"},
+        "content_type": "application/json",
+        "content_encoding": "utf-8",
+    }
+    embedding.create_run(1)
+    with embedding.app.connection_for_write() as connection:
+        for _ in range(3):
+            connection.Producer(auto_declare=False).publish(
+                "[[1, 2], {}, {}]", exchange="", routing_key=queue, **forged
+            )
+
+    embedding.worker.start()
+
+    embedding.wait_for(embedding.create_run(2))
+    embedding.wait_until(lambda: caplog.text.count(problem) == 3)
+
+
+def test_stages_that_run_while_the_connection_is_lost_end_and_others_follow(
+    embed: Any, script: Any, broker_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[str] = []
+    drain = Connection.drain_events
+
+    def lose(self: Connection, **options: Any) -> None:
+        if losses:
+            raise self.connection_errors[0](losses.pop())
+        drain(self, **options)
+
+    monkeypatch.setattr(Connection, "drain_events", lose)
+    script.gate.clear()
+    embedding = embed(broker_url, concurrency=2)
+    embedding.worker.start()
+    first = embedding.create_run(1)
+    assert script.entered.wait(30)
+
+    losses.append("the broker is gone")
+    embedding.wait_until(lambda: "the broker is gone" in caplog.text)
+    script.gate.set()
+
+    embedding.wait_for(first, embedding.create_run(2))
+    assert embedding.worker.stop()

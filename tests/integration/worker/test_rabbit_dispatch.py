@@ -15,12 +15,11 @@ from workflow_engine.errors import ConfigurationError
 from workflow_engine.settings import Settings
 from workflow_engine.store.records import Hint
 from workflow_engine.worker.app import create_app, install
-from workflow_engine.worker.beat_schedule import beat_entries
 from workflow_engine.worker.names import SWEEP
 from workflow_engine.worker.process.worker_step import add_queues, select_queues
 from workflow_engine.worker.wire import broker_link
 from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
-from workflow_engine.worker.wire.queues import check_declarations, find_queue
+from workflow_engine.worker.wire.queues import check_queues, find_queue
 
 HINT = Hint("01890000-0000-7000-8000-000000000000", 1, "run", "extract", "workflow", 5)
 
@@ -134,7 +133,7 @@ def test_a_worker_does_not_start_on_a_queue_of_other_arguments(app: Celery, chan
     select_queues(app, ["workflow"])
 
     with pytest.raises(ConfigurationError, match=r"for queue 'workflow'.*Delete the queue"):
-        check_declarations(app, ["workflow"])
+        check_queues(app, ["workflow"])
 
 
 def test_workers_and_publishers_agree_whoever_comes_first(
@@ -142,10 +141,10 @@ def test_workers_and_publishers_agree_whoever_comes_first(
 ) -> None:
     select_queues(app, ["workflow"])
     dispatcher.dispatch([HINT])
-    check_declarations(app, ["workflow"])
+    check_queues(app, ["workflow"])
     dispatcher.dispatch([replace(HINT, queue="workflow.control")])
 
-    check_declarations(app, ["workflow", "workflow.control"])
+    check_queues(app, ["workflow", "workflow.control"])
 
     assert caplog.text == ""
 
@@ -153,11 +152,10 @@ def test_workers_and_publishers_agree_whoever_comes_first(
 def test_a_tick_of_beat_reaches_the_queue_that_a_worker_declares(
     app: Celery, dispatcher: CeleryDispatcher, channel: Any
 ) -> None:
-    settings = Settings.load()
     select_queues(app, ["workflow.control"])
-    check_declarations(app, ["workflow.control"])
+    check_queues(app, ["workflow.control"])
 
-    app.send_task(SWEEP, **beat_entries(settings)[SWEEP]["options"])
+    app.tasks[SWEEP].apply_async()
 
     wait_for_depths(dispatcher, **{"workflow.control": 1})
     [tick] = take_all(channel, "workflow.control")
@@ -183,7 +181,7 @@ def test_what_the_app_says_about_a_queue_of_ours_holds_for_everybody(
 
     dispatcher.dispatch([HINT])
     select_queues(app, ["workflow"])
-    check_declarations(app, ["workflow"])
+    check_queues(app, ["workflow"])
 
     assert find_queue(app, "workflow").queue_arguments == {"x-max-priority": 3}
     assert caplog.text == ""

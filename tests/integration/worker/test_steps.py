@@ -16,7 +16,8 @@ from workflow_engine.settings import Settings
 from workflow_engine.testing.processes import free_port
 from workflow_engine.worker.app import create_app
 from workflow_engine.worker.installation import get_installation
-from workflow_engine.worker.process.worker_step import add_queues, check_lists, list_consumed
+from workflow_engine.worker.process.worker_step import add_queues, list_consumed
+from workflow_engine.worker.wire.queues import check_queues
 
 
 @stage
@@ -55,7 +56,7 @@ with start_worker(app, pool="threads", concurrency=2, perform_ping_check=False):
 def test_a_broker_that_is_down_does_not_keep_a_worker_from_starting() -> None:
     app = create_app(Settings.load(broker_url=f"redis://127.0.0.1:{free_port()}/0"))
 
-    assert check_lists(app, ["workflow"]) is None
+    assert check_queues(app, ["workflow"]) is None
 
 
 @pytest.mark.parametrize("broker", ["memory", "redis"])

@@ -21,7 +21,10 @@ from celery import Celery
 from workflow_engine.settings import Settings
 from workflow_engine.store.records import Hint
 from workflow_engine.worker.app import create_app, install
-from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
+try:
+    from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
+except ImportError:  # 0.1.0
+    from workflow_engine.worker.dispatcher import CeleryDispatcher
 
 settings = Settings.load(broker_url=sys.argv[1])
 app = Celery("shop", broker=sys.argv[1]) if sys.argv[2] == "theirs" else create_app(settings)

@@ -149,11 +149,10 @@ def test_steps_and_content_of_the_app_s_own_are_no_cause_for_a_word(caplog: pyte
     assert caplog.records == []
 
 
-def test_ticks_neither_expire_nor_share_a_queue_with_stages() -> None:
-    entry = beat_entries(Settings.load())[SWEEP]
+def test_ticks_come_every_interval_and_never_expire() -> None:
+    entries = beat_entries(Settings.load(sweep_interval=timedelta(seconds=7)))
 
-    assert entry["options"] == {"queue": "workflow.control", "priority": 0}
-    assert entry["schedule"] == timedelta(seconds=5)
+    assert entries == {SWEEP: {"task": SWEEP, "schedule": timedelta(seconds=7)}}
 
 
 def test_tasks_are_registered_on_the_app_alone() -> None:

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.message import Message
 
+from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
 from workflow_engine.worker.wire.message_guards import (
     LARGEST_BODY,
-    find_message_problem,
-    find_stage_problem,
-    find_sweep_problem,
+    find_problem,
 )
 
 ID = "01890000-0000-7000-8000-00000000abcd"
@@ -31,7 +30,7 @@ def message(body: Any = None, *, raw: bytes | None = None, **changes: Any) -> Me
 
 
 def test_a_well_formed_message_passes() -> None:
-    assert find_message_problem(message(), find_stage_problem) is None
+    assert find_problem(message(), EXECUTE_STAGE) is None
 
 
 @pytest.mark.parametrize(
@@ -51,14 +50,14 @@ def test_a_well_formed_message_passes() -> None:
     ],
 )
 def test_arguments_that_no_dispatch_sends_are_refused(arguments: Any, problem: str) -> None:
-    assert find_message_problem(message([arguments, {}, EMBED]), find_stage_problem) == problem
+    assert find_problem(message([arguments, {}, EMBED]), EXECUTE_STAGE) == problem
 
 
 @pytest.mark.parametrize("name", ["callbacks", "errbacks", "chain", "chord"])
 def test_canvas_fields_are_refused(name: str) -> None:
     forged = message([[ID, 1], {}, {**EMBED, name: [{"task": "celery.ping"}]}])
 
-    assert find_message_problem(forged, find_stage_problem) == "keyword arguments and canvas fields are not ours"
+    assert find_problem(forged, EXECUTE_STAGE) == "keyword arguments and canvas fields are not ours"
 
 
 @pytest.mark.parametrize(
@@ -77,30 +76,30 @@ def test_canvas_fields_are_refused(name: str) -> None:
     ],
 )
 def test_headers_that_celery_would_act_on_are_refused(headers: dict[str, Any]) -> None:
-    assert find_message_problem(message(**headers), find_stage_problem) is not None
+    assert find_problem(message(**headers), EXECUTE_STAGE) is not None
 
 
 def test_bodies_are_measured_before_they_are_read() -> None:
     large = message(raw=b"[" * (LARGEST_BODY + 1))
 
-    assert find_message_problem(large, find_stage_problem) == "the body is too large, or none"
+    assert find_problem(large, EXECUTE_STAGE) == "the body is too large, or none"
 
 
 @pytest.mark.parametrize(
     "raw", [b"", b"{", b"[" * LARGEST_BODY, b"\xff\xfe", b"{}", b"[]", b"[1]", b"[[],{}]", b"null"]
 )
 def test_bodies_of_another_shape_are_refused(raw: bytes) -> None:
-    assert find_message_problem(message(raw=raw), find_stage_problem) is not None
+    assert find_problem(message(raw=raw), EXECUTE_STAGE) is not None
 
 
 @pytest.mark.parametrize("content_type", ["application/x-python-serialize", "application/x-yaml", None])
 def test_other_content_than_json_is_refused(content_type: str | None) -> None:
-    assert find_message_problem(message(content_type=content_type), find_stage_problem) is not None
+    assert find_problem(message(content_type=content_type), EXECUTE_STAGE) is not None
 
 
 def test_the_sweep_takes_no_arguments() -> None:
-    assert find_message_problem(message([[], {}, EMBED]), find_sweep_problem) is None
-    assert find_message_problem(message([[1], {}, EMBED]), find_sweep_problem) == "the sweep takes no arguments"
+    assert find_problem(message([[], {}, EMBED]), SWEEP) is None
+    assert find_problem(message([[1], {}, EMBED]), SWEEP) == "the sweep takes no arguments"
 
 
 JSON = st.recursive(
@@ -112,11 +111,11 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_whatever_json_comes_the_guard_answers_and_lets_only_hints_pass(body: Any) -> None:
-    problem = find_message_problem(message(raw=json.dumps(body).encode()), find_stage_problem)
+    problem = find_problem(message(raw=json.dumps(body).encode()), EXECUTE_STAGE)
 
     assert problem is not None
 
 
 @given(st.binary(max_size=300))
 def test_whatever_bytes_come_the_guard_answers(raw: bytes) -> None:
-    assert find_message_problem(message(raw=raw), find_stage_problem) is not None
+    assert find_problem(message(raw=raw), EXECUTE_STAGE) is not None

@@ -8,8 +8,9 @@ from celery import Celery
 from kombu.message import Message
 
 from workflow_engine.store.records import Hint
+from workflow_engine.worker.names import EXECUTE_STAGE
 from workflow_engine.worker.wire import messages
-from workflow_engine.worker.wire.message_guards import find_message_problem, find_stage_problem
+from workflow_engine.worker.wire.message_guards import find_problem
 from workflow_engine.worker.wire.supported_brokers import Broker
 
 HINT = Hint(
@@ -56,7 +57,7 @@ def test_our_own_messages_pass_our_own_guard_in_whatever_form_a_broker_delivers_
         headers=options["headers"],
     )
 
-    assert find_message_problem(message, find_stage_problem) is None
+    assert find_problem(message, EXECUTE_STAGE) is None
 
 
 def test_the_headers_are_among_those_that_celery_itself_sends() -> None:

@@ -1,4 +1,8 @@
-"""A worker inside this process: the broker of the app, a pool of threads, no signal handler, no logging set up."""
+"""A worker inside this process: a thread that takes messages off the broker of the app, and a pool that executes them.
+
+It speaks to the broker by kombu's public interface and is no worker of Celery's: that one looks at flags of the whole
+process, keeps what it consumes in the app, and cannot be told to stop by others than a signal.
+"""
 
 from __future__ import annotations
 
@@ -6,147 +10,41 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
 
-from celery import bootsteps
-from celery.concurrency.thread import TaskPool
-from celery.exceptions import WorkerShutdown
-from celery.worker import WorkController
-from celery.worker.consumer import Consumer
+from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.store.connection.error_texts import loggable
+from workflow_engine.worker.configuration_warnings import warn_about_configuration
 from workflow_engine.worker.installation import get_installation
-from workflow_engine.worker.process.worker_step import select_queues
+from workflow_engine.worker.process.sweeper import build_sweeper
+from workflow_engine.worker.wire.broker_link import abandon
 from workflow_engine.worker.wire.memory_transport import wake_consumers
-from workflow_engine.worker.wire.supported_brokers import Broker, broker_of
+from workflow_engine.worker.wire.message_guards import find_problem
+from workflow_engine.worker.wire.queues import check_queues, find_queue
+from workflow_engine.worker.wire.redis_refusals import expect_refusals
+from workflow_engine.worker.wire.serving_transports import serve_queues
+from workflow_engine.worker.wire.supported_brokers import check_broker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import timedelta
 
     from celery import Celery
+    from kombu import Connection
+    from kombu.message import Message
 
 logger = logging.getLogger("workflow_engine.worker")
 
 START_SECONDS: Final = 15.0
 #: How long the consumer waits for a message before it looks whether it should stop; memory:// wakes it at once.
 LOOK_SECONDS: Final = 0.5
-#: On RabbitMQ it also has to look for stages that have ended, as only its thread may tell the broker about them.
-RABBIT_LOOK_SECONDS: Final = 0.05
 
 
-class EmbeddedPool(TaskPool):
-    """Threads that know their app: Celery looks it up by thread, and finds another one's otherwise."""
-
-    executor: ThreadPoolExecutor
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.executor.shutdown()
-        self.executor = ThreadPoolExecutor(
-            max_workers=self.limit, thread_name_prefix="workflow-stage", initializer=self.app.set_current
-        )
-
-
-class EmbeddedConsumer(Consumer):
-    """A consumer without the steps that talk to other workers, and with a loop of its own.
-
-    Celery's loops end when a flag of the whole process says so; this one ends when its controller says so.
-    """
-
-    #: Set by the steps and by the worker.
-    app: Any
-    task_consumer: Any
-    qos: Any
-    connection: Any
-    controller: Any
-
-    class Blueprint(bootsteps.Blueprint):
-        """The steps that consuming tasks needs."""
-
-        name: ClassVar[str | None] = "Consumer"
-        default_steps: Any = [  # noqa: RUF012 - Celery's own are a list as well
-            "celery.worker.consumer.connection:Connection",
-            "celery.worker.consumer.tasks:Tasks",
-            "celery.worker.consumer.consumer:Evloop",
-        ]
-
-        def shutdown(self, parent: Any) -> None:
-            """Close what the steps hold."""
-            self.send_all(parent, "shutdown")
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._acknowledged = threading.Event()
-        super().__init__(*args, **options)
-
-    def loop(self, *_: Any) -> None:
-        """Hand out messages until the controller is told to stop."""
-        self.task_consumer.on_message = self.create_task_handler()
-        self.task_consumer.consume()
-        self.on_ready()
-        while not self.controller.told_to_stop.is_set():
-            if self.qos.prev != self.qos.value:
-                self.qos.update()
-            self.perform_pending_operations()
-            self._drain()
-        raise WorkerShutdown(0)
-
-    def ensure_connected(self, conn: Any) -> Any:
-        """Connect, as often as the app says, until the controller is told to stop: Celery looks at the process' flags."""
-        conf = self.app.conf
-        if not conf.broker_connection_retry:
-            conn.connect()
-            return conn
-        conn.ensure_connection(_tell_of_retry, conf.broker_connection_max_retries, callback=self._leave_if_told)
-        return conn
-
-    def _leave_if_told(self) -> None:
-        if self.controller.told_to_stop.is_set():
-            raise WorkerShutdown(0)
-
-    def call_soon(self, *args: Any, **options: Any) -> Any:
-        """Do something, an acknowledgement for instance, in the loop; called by the threads that run stages."""
-        operation = super().call_soon(*args, **options)
-        self._acknowledged.set()
-        return operation
-
-    def call_soon_ack(self, *args: Any, **options: Any) -> Any:
-        """Acknowledge now (Celery 5.7 and later); on RabbitMQ in the loop, whose thread alone may use the connection."""
-        if self._is_rabbit():
-            return self.call_soon(*args, **options)
-        operation = super().call_soon_ack(*args, **options)  # type: ignore[misc]
-        self._acknowledged.set()
-        return operation
-
-    def _drain(self) -> None:
-        """Deliver a message if a slot is free; wait for a slot otherwise: kombu would not notice it becoming free."""
-        self._acknowledged.clear()
-        if self._is_rabbit():  # hands out no more than it was told to
-            patience = RABBIT_LOOK_SECONDS
-        elif self.task_consumer.channel.qos.can_consume():
-            patience = LOOK_SECONDS
-        else:
-            self._acknowledged.wait(LOOK_SECONDS)
-            return
-        with suppress(TimeoutError):
-            self.connection.drain_events(timeout=patience)
-
-    def _is_rabbit(self) -> bool:
-        return broker_of(self.task_consumer.channel) is Broker.RABBITMQ
-
-
-def _tell_of_retry(error: Exception, pause: float) -> None:
-    logger.warning("the broker cannot be reached (%s): the next try is in %.0f s", error, pause)
-
-
-class EmbeddedController(WorkController):
-    """A worker that is told to stop by an event of its own."""
-
-    def __init__(self, told_to_stop: threading.Event, **options: Any) -> None:
-        self.told_to_stop = told_to_stop
-        super().__init__(**options)
-
-    blueprint: Any
+class ToldToStopError(Exception):
+    """The worker was told to stop while it tried to connect."""
 
 
 class EmbeddedWorker:
@@ -167,10 +65,8 @@ class EmbeddedWorker:
     def __init__(self, app: Celery, concurrency: int = 4) -> None:
         self._app = app
         self._concurrency = concurrency
-        self._told_to_stop = threading.Event()
-        self._ready = threading.Event()
         self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._told_to_stop = threading.Event()
 
     def start(self) -> None:
         """Start and wait until messages are consumed.
@@ -180,14 +76,13 @@ class EmbeddedWorker:
         """
         if self._thread is not None:
             raise ConfigurationError("the embedded worker runs already")
+        check_broker(self._app)
         self._told_to_stop.clear()
-        self._ready.clear()
-        self._error = None
-        controller = self._build()
-        self._thread = threading.Thread(target=self._run, args=(controller,), name="workflow-worker", daemon=True)
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="workflow-worker", daemon=True)
         self._thread.start()
-        started = self._ready.wait(START_SECONDS)
-        if not started or self._error is not None:
+        if not self._ready.wait(START_SECONDS) or self._error is not None:
             self.stop()
             raise ConfigurationError("the embedded worker does not start") from self._error
 
@@ -212,33 +107,134 @@ class EmbeddedWorker:
         self._thread = None
         return True
 
-    def _build(self) -> EmbeddedController:
-        queues = get_installation(self._app).list_queues()
-        select_queues(self._app, queues)  # an app may refuse queues that it does not know
-        return EmbeddedController(
-            self._told_to_stop,
-            app=self._app,
-            pool=EmbeddedPool,
-            consumer_cls=EmbeddedConsumer,
-            concurrency=self._concurrency,
-            queues=queues,
-            use_eventloop=False,
-            ready_callback=lambda _: self._ready.set(),
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-        )
-
-    def _run(self, controller: EmbeddedController) -> None:
+    def _run(self) -> None:
         self._app.set_current()
+        installation = get_installation(self._app)
+        sweeper = build_sweeper(installation)
         try:
-            controller.blueprint.start(controller)
-        except WorkerShutdown:
+            queues = installation.list_queues()
+            warn_about_configuration(self._app)
+            check_queues(self._app, queues)
+            if sweeper is not None:
+                sweeper.start()
+            self._serve(queues)
+        except ToldToStopError:
             pass
         except BaseException as error:
             logger.exception("the embedded worker ends", exc_info=loggable(error))
             self._error = error
         finally:
-            controller.signal_consumer_close()
-            controller.blueprint.stop(controller)
+            if sweeper is not None:
+                sweeper.stop()
             self._ready.set()
+
+    def _serve(self, queues: list[str]) -> None:
+        """Consume until told to stop, by a new connection after each that is lost; then wait for what is executed."""
+        expect_refusals()
+        with ThreadPoolExecutor(self._concurrency, "workflow-stage", initializer=self._app.set_current) as pool:
+            while not self._told_to_stop.is_set():
+                connection: Any = serve_queues(self._app.connection_for_read(heartbeat=0), queues)
+                try:
+                    self._connect(connection)
+                    Consumption(self._app, connection, pool, self._concurrency).run(
+                        queues, self._ready, self._told_to_stop
+                    )
+                except (OperationalError, *connection.connection_errors) as error:
+                    logger.warning("the connection to the broker is lost: %s", error)
+                finally:
+                    abandon(connection)
+
+    def _connect(self, connection: Any) -> None:
+        """Connect, as often as the app says and with the pauses of its workers."""
+        conf: Any = self._app.conf
+        try:
+            if conf.broker_connection_retry:
+                connection.ensure_connection(
+                    _tell_of_retry, conf.broker_connection_max_retries, callback=self._leave_if_told
+                )
+            else:
+                connection.connect()
+        except (OperationalError, *connection.connection_errors) as error:
+            raise RuntimeError(f"gave up connecting to the broker: {error}") from error
+
+    def _leave_if_told(self) -> None:
+        if self._told_to_stop.is_set():
+            raise ToldToStopError
+
+
+class Consumption:
+    """The messages that one connection delivers: executed by the pool, acknowledged by the thread that consumes.
+
+    Only that thread may use the connection.
+
+    Args:
+        app: Its tasks are executed.
+        connection: Serves this consumption alone.
+        pool: Executes.
+        limit: How many messages are held at the same time.
+    """
+
+    def __init__(self, app: Celery, connection: Connection, pool: ThreadPoolExecutor, limit: int) -> None:
+        self._app = app
+        self._connection = connection
+        self._pool = pool
+        self._limit = limit
+        self._held = 0
+        self._ended: SimpleQueue[Message] = SimpleQueue()
+
+    def run(self, queues: Iterable[str], ready: threading.Event, told_to_stop: threading.Event) -> None:
+        """Consume the queues until told to stop, then wait until no message is held."""
+        consumer = self._connection.Consumer(
+            [find_queue(self._app, name) for name in queues],
+            accept=self._app.conf.accept_content,
+            on_message=self._take,
+            on_decode_error=self._refuse,
+            prefetch_count=self._limit,
+        )
+        with consumer:
+            ready.set()
+            while not told_to_stop.is_set():
+                if self._held < self._limit:
+                    with suppress(TimeoutError):
+                        self._connection.drain_events(timeout=LOOK_SECONDS)
+                    self._acknowledge(0)
+                else:
+                    self._acknowledge(LOOK_SECONDS)
+        while self._held:
+            self._acknowledge(LOOK_SECONDS)
+
+    def _take(self, message: Message) -> None:
+        self._held += 1
+        name = str(message.headers.get("task"))
+        problem = find_problem(message, name) if name in self._app.tasks else "there is no such task"
+        if problem is None:
+            self._pool.submit(self._execute, self._app.tasks[name], message)
+        else:
+            logger.error("refused a message for %s: %s: %.200r", name, problem, message.body)
+            self._ended.put(message)
+
+    def _refuse(self, message: Message, error: Exception) -> None:
+        logger.error("refused a message that cannot be read: %r", error)
+        message.ack()
+
+    def _execute(self, task: Any, message: Message) -> None:
+        try:
+            arguments, options, _ = message.payload
+            task.apply(arguments, options, task_id=message.headers["id"])
+        except BaseException as error:
+            logger.exception("%s failed", task.name, exc_info=loggable(error))
+        finally:
+            self._ended.put(message)
+
+    def _acknowledge(self, patience: float) -> None:
+        """Acknowledge what has ended; wait for something to end if nothing has."""
+        errors = (*self._connection.connection_errors, *self._connection.channel_errors)
+        with suppress(Empty):
+            while True:
+                self._ended.get(timeout=patience).ack_log_error(logger, errors)
+                self._held -= 1
+                patience = 0
+
+
+def _tell_of_retry(error: Exception, pause: float) -> None:
+    logger.warning("the broker cannot be reached (%s): the next try is in %.0f s", error, pause)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from billiard import get_start_method
@@ -11,18 +10,15 @@ from celery import bootsteps, signals
 from celery.apps.worker import Worker
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.utils.text import str_to_list
-from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.worker.configuration_warnings import warn_about_configuration
 from workflow_engine.worker.installation import find_installation, get_installation
+from workflow_engine.worker.process.consumer_connection import serve_by
 from workflow_engine.worker.process.shutdown import Shutdown
 from workflow_engine.worker.process.supported_pools import check_sweeper, is_green, leave_out_queues
 from workflow_engine.worker.process.sweeper import build_sweeper
-from workflow_engine.worker.wire.broker_outages import outlive_outages
-from workflow_engine.worker.wire.broker_priorities import STEPS, list_name
-from workflow_engine.worker.wire.queues import check_declarations, find_queue
-from workflow_engine.worker.wire.serving_transports import serve_queues
+from workflow_engine.worker.wire.queues import check_queues, find_queue
 from workflow_engine.worker.wire.supported_brokers import Broker, check_broker
 
 if TYPE_CHECKING:
@@ -74,8 +70,7 @@ class WorkflowStep(bootsteps.StartStopStep):
             return  # it executes no stage, and must not wait for the database
         if self._queues:
             warn_about_configuration(worker.app)
-            check_lists(worker.app, self._queues)
-            check_declarations(worker.app, self._queues)
+            check_queues(worker.app, self._queues)
             serve_by(worker.consumer, self._queues)
         else:
             logger.warning(
@@ -114,17 +109,6 @@ def list_consumed(app: Celery, installation: Installation) -> list[str]:
     return consumed
 
 
-def serve_by(consumer: Any, queues: list[str]) -> None:
-    """Make every connection that the consumer opens for reading one that serves the engine's queues."""
-
-    def connection_for_read(heartbeat: Any = None) -> Any:
-        connection = consumer.app.connection_for_read(heartbeat=heartbeat)
-        return consumer.ensure_connected(serve_queues(connection, queues))
-
-    consumer.connection_for_read = connection_for_read
-    outlive_outages(consumer)
-
-
 def check_memory(worker: Any) -> None:
     """Refuse to serve ``memory://`` in a process of Celery's own, which nobody else can reach.
 
@@ -137,35 +121,3 @@ def check_memory(worker: Any) -> None:
             "memory:// is a broker within one process: give this worker Redis or RabbitMQ (WORKFLOW_ENGINE_BROKER_URL, "
             "or the app's broker_url), or run stages inside the application (runtime.start(), workflow-engine dev)"
         )
-
-
-def check_lists(app: Celery, queues: list[str]) -> None:
-    """Refuse to start on Redis keys that are no lists: consuming them would end the worker again and again.
-
-    Raises:
-        ConfigurationError: A key that a queue uses holds something else.
-    """
-    connection: Any = app.connection_for_read()
-    try:
-        with closing(connection):
-            problems = _find_foreign_keys(
-                connection.ensure_connection(max_retries=1, interval_start=0).channel(), queues
-            )
-    except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-        logger.debug("keys are not checked, the broker cannot be reached, or does not answer that: %s", error)
-        return
-    if problems:
-        raise ConfigurationError(f"Redis keys that a queue needs hold something else: {', '.join(problems)}")
-
-
-def _find_foreign_keys(channel: Any, queues: list[str]) -> list[str]:
-    if not hasattr(channel, "conn_or_acquire"):
-        return []
-    # kombu puts the prefix before the keys of the commands that it uses itself.
-    prefix = channel.global_keyprefix
-    keys = [f"{prefix}{list_name(queue, step, channel.sep)}" for queue in queues for step in range(STEPS)]
-    with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
-        for key in keys:
-            pipeline.type(key)
-        types = [kind.decode() for kind in pipeline.execute()]
-    return [f"{key!r} is a {kind}" for key, kind in zip(keys, types, strict=True) if kind not in ("none", "list")]

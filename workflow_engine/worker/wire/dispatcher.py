@@ -9,7 +9,7 @@ from workflow_engine.worker.wire import messages
 from workflow_engine.worker.wire.broker_link import BrokerLink, knock
 from workflow_engine.worker.wire.broker_watch import BrokerWatch
 from workflow_engine.worker.wire.due_timers import DueTimers
-from workflow_engine.worker.wire.queue_depths import count_lists, count_queues
+from workflow_engine.worker.wire.queue_contents import count_lists, count_queues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -5,9 +5,13 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kombu import Connection
 from kombu.transport import memory
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 _order = itertools.count()
 _arrived = threading.Condition()
@@ -98,3 +102,17 @@ class MemoryTransport(memory.Transport):
 def _wait_for_arrival(seen: int, timeout: float | None) -> None:
     with _arrived:
         _arrived.wait_for(lambda: _last_arrival != seen, timeout)
+
+
+class EmbeddedConnection(Connection):
+    """A connection whose ``memory://`` has priorities and wakes consumers up."""
+
+    def get_transport_cls(self) -> type[Any]:
+        """Return the transport class for the URL."""
+        transport = super().get_transport_cls()
+        return MemoryTransport if transport is memory.Transport else transport
+
+
+def use_embedded_connections(app: Celery) -> None:
+    """Let all connections of an app that is the engine's own use its ``memory://``."""
+    app.amqp.Connection = EmbeddedConnection

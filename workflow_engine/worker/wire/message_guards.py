@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery.worker.strategy import default
 
+from workflow_engine.worker.names import EXECUTE_STAGE, SWEEP
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -32,25 +34,13 @@ JSON: Final = frozenset({"application/json"})
 FORBIDDEN_HEADERS: Final = ("eta", "expires", "group", "chord", "stamps", "stamped_headers", "shadow", "compression")
 CANVAS: Final = ("callbacks", "errbacks", "chain", "chord")
 
-Handler = Any
 
-
-def stage_strategy(task: Any, app: Celery, consumer: Any) -> Handler:
-    """Handle messages of the stage task: the arguments are a stage run id and a dispatch number."""
-    return _guard(task, app, consumer, find_stage_problem)
-
-
-def sweep_strategy(task: Any, app: Celery, consumer: Any) -> Handler:
-    """Handle messages of the sweep task: there are no arguments."""
-    return _guard(task, app, consumer, find_sweep_problem)
-
-
-def _guard(task: Any, app: Celery, consumer: Any, find_arguments_problem: Callable[[Any], str | None]) -> Handler:
+def guarded_strategy(task: Any, app: Celery, consumer: Any) -> Any:
+    """Handle messages of one of our tasks as Celery does, after the guard."""
     handle = default(task, app, consumer)
 
     def handle_guarded(message: Message, body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any) -> Any:
-        message.accept = JSON  # whatever the app accepts for its own tasks
-        problem = find_message_problem(message, find_arguments_problem)
+        problem = find_problem(message, task.name)
         if problem is None:
             return handle(message, body, ack, reject, callbacks, **options)
         logger.error("refused a message for %s: %s: %.200r", task.name, problem, message.body)
@@ -60,8 +50,12 @@ def _guard(task: Any, app: Celery, consumer: Any, find_arguments_problem: Callab
     return handle_guarded
 
 
-def find_message_problem(message: Message, find_arguments_problem: Callable[[Any], str | None]) -> str | None:
-    """Return why the message is none that our publishers or beat send, or None."""
+def find_problem(message: Message, task: str) -> str | None:
+    """Return why a message for one of our tasks is none that publishers or beat send; None also for other tasks."""
+    find_arguments_problem = ARGUMENTS.get(task)
+    if find_arguments_problem is None:
+        return None
+    message.accept = JSON  # whatever the app accepts for its own tasks
     return _find_headers_problem(message) or _find_body_problem(message, find_arguments_problem)
 
 
@@ -80,6 +74,13 @@ def find_stage_problem(arguments: Any) -> str | None:
 def find_sweep_problem(arguments: Any) -> str | None:
     """Return why these are no arguments of the sweep task, or None."""
     return None if arguments == [] else "the sweep takes no arguments"
+
+
+#: How the arguments of each of our tasks are checked.
+ARGUMENTS: Final[dict[str, Callable[[Any], str | None]]] = {
+    EXECUTE_STAGE: find_stage_problem,
+    SWEEP: find_sweep_problem,
+}
 
 
 def _find_headers_problem(message: Message) -> str | None:

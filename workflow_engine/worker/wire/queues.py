@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.priorities import HIGHEST_PRIORITY
+from workflow_engine.worker.wire.queue_contents import find_foreign_keys
 from workflow_engine.worker.wire.supported_brokers import Broker, broker_of
 
 if TYPE_CHECKING:
@@ -65,24 +66,31 @@ def declare(app: Celery, channel: Any, name: str) -> None:
         logger.debug("the queue %r is left to the workers to declare: %s", name, error.reply_text)
 
 
-def check_declarations(app: Celery, names: Collection[str]) -> None:
-    """Declare those queues of the engine that a worker is about to consume from RabbitMQ.
+def check_queues(app: Celery, names: Collection[str]) -> None:
+    """Look whether a worker can consume the engine's queues, and declare them on RabbitMQ.
+
+    A broker that cannot be reached now, or does not let us look, keeps no worker from starting.
 
     Raises:
-        ConfigurationError: A queue exists with other arguments; the message says what to do.
+        ConfigurationError: A queue of RabbitMQ exists with other arguments, or a key that a queue uses in Redis holds
+            no list, which would end the worker at each start.
     """
     connection: Any = app.connection_for_read()
-    queues = [queue for name, queue in app.amqp.queues.consume_from.items() if name in names]
     try:
         with closing(connection):
             channel = connection.ensure_connection(max_retries=1, interval_start=0).channel()
-            if broker_of(channel) is Broker.RABBITMQ:
-                for queue in queues:
-                    queue(channel).declare()
+            broker = broker_of(channel)
+            if broker is Broker.RABBITMQ:
+                for name in names:
+                    find_queue(app, name)(channel).declare()
+            problems = find_foreign_keys(channel, names) if broker is Broker.REDIS else []
     except PreconditionFailed as error:
         raise ConfigurationError(f"{error.reply_text}. {REMEDY}") from error
     except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-        logger.debug("queues are not declared, the broker cannot be reached, or does not let us: %s", error)
+        logger.debug("queues are not checked, the broker cannot be reached, or does not let us: %s", error)
+        return
+    if problems:
+        raise ConfigurationError(f"Redis keys that a queue needs hold something else: {', '.join(problems)}")
 
 
 def find_queue_hazards(app: Celery, names: Iterable[str]) -> list[str]:

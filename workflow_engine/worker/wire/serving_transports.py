@@ -12,20 +12,18 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from amqp.exceptions import PreconditionFailed, RecoverableConnectionError
-from kombu import Connection
-from kombu.transport import memory, pyamqp, redis, virtual
+from kombu.transport import pyamqp, redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis import Redis
 
 from workflow_engine.worker.wire.broker_priorities import STEPS
 from workflow_engine.worker.wire.envelopes import find_entry_problem, find_envelope_problem
-from workflow_engine.worker.wire.memory_transport import MemoryTransport
 from workflow_engine.worker.wire.redis_refusals import are_expected, check_writes, expecting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from celery import Celery
+    from kombu import Connection
 
 logger = logging.getLogger("workflow_engine.broker")
 
@@ -281,17 +279,3 @@ def serve_queues(connection: Connection, queues: Iterable[str]) -> Connection:
     names, find_transport = frozenset(queues), unchecked.get_transport_cls
     unchecked.get_transport_cls = lambda: _serving(find_transport(), names)  # also after a switch to another URL
     return connection
-
-
-class EmbeddedConnection(Connection):
-    """A connection whose ``memory://`` has priorities and wakes consumers up."""
-
-    def get_transport_cls(self) -> type[Any]:
-        """Return the transport class for the URL."""
-        transport = super().get_transport_cls()
-        return MemoryTransport if transport is memory.Transport else transport
-
-
-def use_embedded_connections(app: Celery) -> None:
-    """Let all connections of an app that is the engine's own use its ``memory://``."""
-    app.amqp.Connection = EmbeddedConnection

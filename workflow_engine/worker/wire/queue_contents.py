@@ -1,4 +1,4 @@
-"""How many messages wait at the broker, asked in one round trip where the transport can do that."""
+"""What the broker's queues hold: how many messages wait, asked in one round trip where the transport can do that."""
 
 from __future__ import annotations
 
@@ -20,33 +20,44 @@ def count_lists(channel: Any, lists: Collection[tuple[str, int]]) -> dict[tuple[
     could be, never too early. Messages that a consumer holds do not count there, as on Redis: a worker that is alive
     acts on them, and those of a worker that is not return to the queue.
     """
-    broker = broker_of(channel)
-    if broker is Broker.RABBITMQ:
+    if broker_of(channel) is Broker.RABBITMQ:
         sizes = _count_declared(channel, {queue for queue, _ in lists})
         return {(queue, priority): sizes[queue] for queue, priority in lists}
     steps = {(queue, priority): (queue, priority_step(priority)) for queue, priority in lists}
-    if broker is Broker.REDIS:
-        counts = _count_redis(channel, sorted(set(steps.values())))
-    else:
-        counts = {step: channel.count(*step) for step in steps.values()}
+    counts = _count_steps(channel, sorted(set(steps.values())))
     return {item: counts[step] for item, step in steps.items()}
 
 
 def count_queues(channel: Any, queues: Collection[str]) -> dict[str, int]:
     """Return the number of messages in each queue."""
-    broker = broker_of(channel)
-    if broker is Broker.RABBITMQ:
+    if broker_of(channel) is Broker.RABBITMQ:
         return _count_declared(channel, queues)
-    lists = [(queue, step) for queue in queues for step in range(STEPS)]
-    counts = _count_redis(channel, lists) if broker is Broker.REDIS else {item: channel.count(*item) for item in lists}
+    counts = _count_steps(channel, [(queue, step) for queue in queues for step in range(STEPS)])
     return {queue: sum(counts[queue, step] for step in range(STEPS)) for queue in queues}
 
 
-def _count_redis(channel: Any, lists: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+def find_foreign_keys(channel: Any, queues: Collection[str]) -> list[str]:
+    """Return which of the Redis keys that hold messages of the queues hold something else than a list."""
+    # kombu puts the prefix before the keys of the commands that it uses itself; TYPE is none of them.
+    lists = [(queue, step) for queue in queues for step in range(STEPS)]
+    keys = [f"{channel.global_keyprefix}{list_name(queue, step, channel.sep)}" for queue, step in lists]
+    kinds = [kind.decode() for kind in _ask_redis(channel, "type", keys)]
+    return [f"{key!r} is a {kind}" for key, kind in zip(keys, kinds, strict=True) if kind not in ("none", "list")]
+
+
+def _count_steps(channel: Any, lists: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    if broker_of(channel) is Broker.REDIS:
+        names = [list_name(queue, step, channel.sep) for queue, step in lists]
+        return dict(zip(lists, _ask_redis(channel, "llen", names), strict=True))
+    return {(queue, step): channel.count(queue, step) for queue, step in lists}
+
+
+def _ask_redis(channel: Any, command: str, keys: list[str]) -> list[Any]:
     with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
-        for queue, step in lists:
-            pipeline.llen(list_name(queue, step, channel.sep))
-        return dict(zip(lists, pipeline.execute(), strict=True))
+        for key in keys:
+            getattr(pipeline, command)(key)
+        answers: list[Any] = pipeline.execute()
+        return answers
 
 
 def _count_declared(channel: Any, queues: Collection[str]) -> dict[str, int]:
