@@ -18,8 +18,8 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError
 
 from workflow_engine.errors import DefinitionError, InvalidDataError, PayloadError
-from workflow_engine.payloads.losses import find_loss, find_unserializable, take_apart
-from workflow_engine.payloads.problems import format_location, hide_secrets, list_problems
+from workflow_engine.payloads.lossy_types import read_traits
+from workflow_engine.payloads.round_trip_losses import find_loss, find_unserializable, take_apart
 from workflow_engine.payloads.text import (
     MAX_DEPTH,
     Unstorable,
@@ -29,8 +29,8 @@ from workflow_engine.payloads.text import (
     is_too_deep,
     refusal,
 )
-from workflow_engine.payloads.traits import read_traits
-from workflow_engine.payloads.unset import MARK, drop_unset, mark_unset, restore_unset
+from workflow_engine.payloads.unset_fields import MARK, drop_unset, mark_unset, restore_unset
+from workflow_engine.payloads.validation_problems import format_location, hide_secrets, list_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

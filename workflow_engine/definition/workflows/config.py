@@ -12,7 +12,7 @@ from pydantic import AliasChoices, BaseModel, RootModel, ValidationError
 from workflow_engine.definition.stages.signatures import union_members
 from workflow_engine.errors import InvalidDataError, PayloadError
 from workflow_engine.names import among
-from workflow_engine.payloads.losses import list_fields, take_apart
+from workflow_engine.payloads.round_trip_losses import list_fields, take_apart
 from workflow_engine.payloads.text import join_path
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.payloads.secrets import redacting
 from workflow_engine.payloads.text import encode_json
-from workflow_engine.payloads.unset import MARK
+from workflow_engine.payloads.unset_fields import MARK
 from workflow_engine.priorities import check_priority
 from workflow_engine.store.moves.locked_run import LockedRun
 from workflow_engine.store.reads.run_metadata import LONGEST_KEY, insert_metadata
