@@ -5,7 +5,7 @@ its own JSON text as it was, so that a stage sees the same value in its first ru
 Fields are stored under their own names, never under aliases. Validators must therefore be idempotent.
 
 Values are compared, never their dumps, which show what a serializer makes of a value. A type of which nothing can get
-lost (see ``traits``) is not compared: Pydantic checks each value's type while it writes, and validates it while it reads.
+lost (see ``lossy_types``) is not compared: Pydantic checks each value's type while it writes, and validates it while it reads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError
 
 from workflow_engine.errors import DefinitionError, InvalidDataError, PayloadError
-from workflow_engine.payloads.lossy_types import read_traits
+from workflow_engine.payloads.lossy_types import find_risks
 from workflow_engine.payloads.round_trip_losses import find_loss, find_unserializable, take_apart
 from workflow_engine.payloads.text import (
     TOO_DEEP,
@@ -61,7 +61,7 @@ class Schema(Generic[T]):
         DefinitionError: Pydantic cannot make a validator of the type, or no value of it could ever be read back.
     """
 
-    __slots__ = ("_adapter", "_traits", "name", "type")
+    __slots__ = ("_adapter", "_risks", "name", "type")
 
     #: The type that was given.
     type: Any
@@ -72,10 +72,10 @@ class Schema(Generic[T]):
         self.type = tp
         self.name = describe_type(tp)
         self._adapter: TypeAdapter[T] = _build_adapter(tp, self.name)
-        self._traits = read_traits(self._adapter.core_schema)
-        hopeless = self._traits.hopeless
-        if hopeless is not None:
-            raise DefinitionError(f"{self.name} cannot be used as a schema: {hopeless.path} {hopeless.reason}")
+        self._risks = find_risks(self._adapter.core_schema)
+        unreadable = self._risks.unreadable
+        if unreadable is not None:
+            raise DefinitionError(f"{self.name} cannot be used as a schema: {unreadable.path} {unreadable.reason}")
 
     @classmethod
     def of(cls, tp: Any) -> Schema[Any]:
@@ -182,7 +182,7 @@ class Schema(Generic[T]):
 
     def _encode_quickly(self, value: T, what: str, max_bytes: int | None) -> str | None:
         """Return None where the value needs a closer look: changed since it was parsed, or hard to keep."""
-        may_lose = self._traits.may_lose
+        may_lose = self._risks.may_lose
         try:
             text = self._write_plainly(value, check_types=not may_lose)
             check_size(text, what=what, max_bytes=max_bytes)
@@ -231,7 +231,7 @@ class Schema(Generic[T]):
 
     def _mark(self, text: str, value: T) -> str:
         """Keep which fields were set, where the type can tell."""
-        if not self._traits.has_defaults:
+        if not self._risks.has_defaults:
             return text
         with suppress(Exception):  # serializers of users: the closer look reports them
             if len(self._write_plainly(value, exclude_unset=True)) == len(text):
