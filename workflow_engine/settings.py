@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
@@ -11,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from workflow_engine.errors import ConfigurationError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.names import QUEUE_NAME, among
-from workflow_engine.payloads.secrets import DEFAULT_WORDS
+from workflow_engine.payloads.secrets import DEFAULT_WORDS, Redactor
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -115,6 +116,11 @@ class Settings(EnvironmentSettings):
     auto_upgrade_sqlite: bool = True
     #: Connections a process keeps open to PostgreSQL; it opens up to twenty more while it needs them.
     pool_size: int = Field(default=5, ge=1)
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """Hides the values whose names ``redact_keys`` lists."""
+        return Redactor(self.redact_keys)
 
 
 def _describe(detail: ErrorDetails, source: type[EnvironmentSettings]) -> str:

@@ -92,27 +92,23 @@ def check_metrics(name: str, value: object) -> None:
     Raises:
         TypeError: It is not a mapping, or a name is not a string.
     """
-    if value is None:
-        return
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping of names to numbers, not {type(value).__name__}")
-    for key, number in value.items():
-        check_name(f"a key of {name}", key)
+    for key, number in check_mapping(name, value, kind="mapping of names to numbers").items():
         check_number(f"{name}[{key!r}]", number)
 
 
-def check_mapping(name: str, value: object) -> None:
-    """Refuse anything but None and a mapping with string keys.
+def check_mapping(name: str, value: object, *, kind: str = "mapping") -> Mapping[str, Any]:
+    """Return a mapping with string keys, and an empty one for None.
 
     Raises:
         TypeError: It is not a mapping, or a key is not a string.
     """
     if value is None:
-        return
+        return {}
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a {kind}, not {type(value).__name__}")
     for key in value:
         check_name(f"a key of {name}", key)
+    return value
 
 
 def check_name(name: str, value: Any) -> None:

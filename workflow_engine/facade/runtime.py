@@ -15,7 +15,6 @@ from workflow_engine.errors import ConfigurationError
 from workflow_engine.facade.argument_checks import checks_arguments
 from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.facade.steering import RunControl
-from workflow_engine.payloads.secrets import Redactor
 from workflow_engine.settings import Settings
 from workflow_engine.store.connection.database import Database
 from workflow_engine.store.connection.error_texts import loggable
@@ -82,7 +81,7 @@ class WorkflowRuntime(RunControl):
         self.settings = _settings(settings, overrides)
         self.clock = clock or SystemClock()
         database = Database(self.settings.database_url, pool_size=self.settings.pool_size, clock=self.clock)
-        super().__init__(database, as_registry(workflows), Redactor(self.settings.redact_keys))
+        super().__init__(database, as_registry(workflows), self.settings.redactor)
         self._dispatcher = dispatcher
         self._own_dispatcher: CeleryDispatcher | None = None
         self._app: Celery | None = None

@@ -5,7 +5,7 @@ its own JSON text as it was, so that a stage sees the same value in its first ru
 Fields are stored under their own names, never under aliases. Validators must therefore be idempotent.
 
 Values are compared, never their dumps, which show what a serializer makes of a value. A type of which nothing can get
-lost (see ``traits``) is not compared: Pydantic checks each value's type while it writes, and validates it while it reads.
+lost (see ``lossy_types``) is not compared: Pydantic checks each value's type while it writes, and validates it while it reads.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError
 
 from workflow_engine.errors import DefinitionError, InvalidDataError, PayloadError
-from workflow_engine.payloads.losses import find_loss, find_unserializable, take_apart
-from workflow_engine.payloads.problems import format_location, hide_secrets, list_problems
+from workflow_engine.payloads.lossy_types import find_risks
+from workflow_engine.payloads.round_trip_losses import find_loss, find_unserializable, take_apart
 from workflow_engine.payloads.text import (
-    MAX_DEPTH,
+    TOO_DEEP,
     Unstorable,
     check_size,
     decode_json,
+    describe_error,
     dump_escaped,
     is_too_deep,
     refusal,
 )
-from workflow_engine.payloads.traits import read_traits
-from workflow_engine.payloads.unset import MARK, drop_unset, mark_unset, restore_unset
+from workflow_engine.payloads.unset_fields import MARK, drop_unset, mark_unset, restore_unset
+from workflow_engine.payloads.validation_problems import format_location, hide_secrets, list_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ class Schema(Generic[T]):
         DefinitionError: Pydantic cannot make a validator of the type, or no value of it could ever be read back.
     """
 
-    __slots__ = ("_adapter", "_traits", "name", "type")
+    __slots__ = ("_adapter", "_risks", "name", "type")
 
     #: The type that was given.
     type: Any
@@ -71,10 +72,10 @@ class Schema(Generic[T]):
         self.type = tp
         self.name = describe_type(tp)
         self._adapter: TypeAdapter[T] = _build_adapter(tp, self.name)
-        self._traits = read_traits(self._adapter.core_schema)
-        hopeless = self._traits.hopeless
-        if hopeless is not None:
-            raise DefinitionError(f"{self.name} cannot be used as a schema: {hopeless.path} {hopeless.reason}")
+        self._risks = find_risks(self._adapter.core_schema)
+        unreadable = self._risks.unreadable
+        if unreadable is not None:
+            raise DefinitionError(f"{self.name} cannot be used as a schema: {unreadable.path} {unreadable.reason}")
 
     @classmethod
     def of(cls, tp: Any) -> Schema[Any]:
@@ -99,10 +100,7 @@ class Schema(Generic[T]):
         Raises:
             InvalidDataError: The value does not fit; each problem names its path.
         """
-        try:
-            return self._adapter.validate_python(fields, by_name=True, by_alias=False)
-        except ValidationError as error:
-            raise InvalidDataError(what, list_problems(error, fields)) from None
+        return self._validate(fields, what, by_name=True, by_alias=False)
 
     def encode(self, value: T, *, what: str, max_bytes: int | None = None) -> str:
         """Return the JSON text of a parsed value.
@@ -111,7 +109,11 @@ class Schema(Generic[T]):
             InvalidDataError: The value was changed since it was parsed and does not fit any more.
             PayloadError: The text would not give the same value back (the message names the path), or is too large.
         """
-        return self._seal(value, what, max_bytes)[1]
+        text = self._encode_quickly(value, what, max_bytes)
+        if text is None:
+            text = self._encode_carefully(value, what)
+        check_size(text, what=what, max_bytes=max_bytes)
+        return text
 
     def store(self, value: object, *, what: str, max_bytes: int | None = None) -> str:
         """Parse and encode: return the JSON text that every later reader gets the value from.
@@ -120,7 +122,7 @@ class Schema(Generic[T]):
             InvalidDataError: The value does not fit; each problem names its path.
             PayloadError: It cannot be stored faithfully, or is too large.
         """
-        return self._seal(self._validate(value, what), what, max_bytes)[1]
+        return self.encode(self._validate(value, what), what=what, max_bytes=max_bytes)
 
     def decode(self, text: str, *, what: str) -> T:
         """Parse JSON text that ``encode`` wrote, or that another schema wrote and this one should accept.
@@ -134,12 +136,6 @@ class Schema(Generic[T]):
             raise InvalidDataError(what, list_problems(error, decode_json(text))) from None
         restore_unset(text, value)
         return value
-
-    def accept(self, value: object, *, what: str, max_bytes: int | None = None) -> tuple[T, str]:
-        """Return the value as every later reader will see it, and its JSON text; raises what ``store`` raises."""
-        back, text = self._seal(self._validate(value, what), what, max_bytes)
-        restore_unset(text, back)
-        return back, text
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the stored form (field names, not aliases); ``{}`` where the type has none."""
@@ -164,9 +160,9 @@ class Schema(Generic[T]):
                 _remove(plain, detail["loc"])
         return plain
 
-    def _validate(self, value: object, what: str) -> T:
+    def _validate(self, value: object, what: str, *, by_name: bool | None = None, by_alias: bool | None = None) -> T:
         try:
-            return self._adapter.validate_python(value)
+            return self._adapter.validate_python(value, by_name=by_name, by_alias=by_alias)
         except ValidationError as error:
             raise InvalidDataError(what, list_problems(error, value)) from None
 
@@ -184,17 +180,9 @@ class Schema(Generic[T]):
             raise refusal(what, loss)
         return again
 
-    def _seal(self, value: T, what: str, max_bytes: int | None) -> tuple[T, str]:
-        """Encode ``value`` and read it back."""
-        sealed = self._seal_quickly(value, what, max_bytes)
-        if sealed is None:
-            sealed = self._seal_carefully(value, what)
-        check_size(sealed[1], what=what, max_bytes=max_bytes)
-        return sealed
-
-    def _seal_quickly(self, value: T, what: str, max_bytes: int | None) -> tuple[T, str] | None:
+    def _encode_quickly(self, value: T, what: str, max_bytes: int | None) -> str | None:
         """Return None where the value needs a closer look: changed since it was parsed, or hard to keep."""
-        may_lose = self._traits.may_lose
+        may_lose = self._risks.may_lose
         try:
             text = self._write_plainly(value, check_types=not may_lose)
             check_size(text, what=what, max_bytes=max_bytes)
@@ -205,13 +193,13 @@ class Schema(Generic[T]):
         except Exception:  # noqa: BLE001 - serializers and validators of users; the closer look reports them
             return None
         is_kept = not (may_lose and find_loss(value, back))
-        return (back, text) if is_kept and not is_too_deep(text) else None
+        return text if is_kept and not is_too_deep(text) else None
 
-    def _seal_carefully(self, value: T, what: str) -> tuple[T, str]:
+    def _encode_carefully(self, value: T, what: str) -> str:
         parsed = self._revalidate(value, what)
         text = self._mark(_attempt(self._write, parsed, what), value)
         if is_too_deep(text):
-            raise refusal(what, find_unserializable(parsed) or Unstorable("", f"nested deeper than {MAX_DEPTH} levels"))
+            raise refusal(what, find_unserializable(parsed) or Unstorable("", TOO_DEEP))
         try:
             back = self._read(text)
         except (ValidationError, PayloadError) as error:
@@ -219,7 +207,7 @@ class Schema(Generic[T]):
         loss = find_loss(value, parsed, leaves=False) or find_loss(parsed, back)
         if loss is not None:
             raise refusal(what, loss)
-        return back, text
+        return text
 
     def _write(self, value: T) -> str:
         try:
@@ -243,7 +231,7 @@ class Schema(Generic[T]):
 
     def _mark(self, text: str, value: T) -> str:
         """Keep which fields were set, where the type can tell."""
-        if not self._traits.has_defaults:
+        if not self._risks.has_defaults:
             return text
         with suppress(Exception):  # serializers of users: the closer look reports them
             if len(self._write_plainly(value, exclude_unset=True)) == len(text):
@@ -322,5 +310,5 @@ def _attempt(dump: Callable[[T], Any], value: T, what: str) -> Any:
     try:
         return dump(value)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        reason = str(error).removeprefix("Error serializing to JSON: ").removeprefix("ValueError: ")
-        raise refusal(what, find_unserializable(value) or Unstorable("", hide_secrets(reason, value))) from None
+        reason = hide_secrets(describe_error(error), value)
+        raise refusal(what, find_unserializable(value) or Unstorable("", reason)) from None

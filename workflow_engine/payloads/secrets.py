@@ -45,7 +45,7 @@ class Redactor:
         self._pairs = (
             re.compile(
                 rf"""(?ix) ( (?<![\w-]) (?>(?=[\w-]*?(?:{names}))[\w-]++) ["']? \s*+ [=:] \s*+ ["']? (?:bearer\s+|basic\s+)? )
-                     (?! \d+ (?:\W|$) | \[redacted\] ) ( [^\s"',;&}}\)]+ )"""
+                     (?! \d+ (?:\W|$) | {re.escape(REPLACEMENT)} ) ( [^\s"',;&}}\)]+ )"""
             )
             if words
             else None
@@ -61,27 +61,25 @@ class Redactor:
         return self._pairs.sub(rf"\1{REPLACEMENT}", cleaned) if self._pairs else cleaned
 
     def value(self, value: Any) -> Any:
-        """Return a copy of ``value`` with the values of telling keys replaced, at any depth, and in its texts."""
-        if isinstance(value, Mapping):
-            return {key: self._entry(key, item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.value(item) for item in value]
-        return self.text(value) if isinstance(value, str) else value
+        """Return a copy of ``value`` to be recorded: secrets are replaced, also in its texts; numbers are none."""
+        return self._copy(value, is_recorded=True)
 
     def data(self, value: Any) -> Any:
-        """Return a copy of plain JSON with the values of telling keys replaced, at any depth; texts stay as they are."""
-        if isinstance(value, Mapping):
-            return {
-                key: REPLACEMENT if self.is_secret(key) and item is not None else self.data(item)
-                for key, item in value.items()
-            }
-        return [self.data(item) for item in value] if isinstance(value, list | tuple) else value
+        """Return a copy of a recorded ``value`` to be shown: secrets are replaced, also numbers; its texts stay."""
+        return self._copy(value, is_recorded=False)
 
-    def _entry(self, key: object, item: Any) -> Any:
-        is_number = isinstance(item, int | float)
-        if self.is_secret(key) and item is not None and not is_number:
+    def _copy(self, value: Any, *, is_recorded: bool, is_secret: bool = False) -> Any:
+        """Copy a value; what lies under a telling name is replaced whole."""
+        if is_secret and value is not None and not (is_recorded and isinstance(value, int | float)):
             return REPLACEMENT
-        return self.value(item)
+        if isinstance(value, Mapping):
+            items = value.items()
+            return {
+                key: self._copy(item, is_recorded=is_recorded, is_secret=self.is_secret(key)) for key, item in items
+            }
+        if isinstance(value, list | tuple):
+            return [self._copy(item, is_recorded=is_recorded) for item in value]
+        return self.text(value) if is_recorded and isinstance(value, str) else value
 
 
 def _pattern_of(word: str) -> str:

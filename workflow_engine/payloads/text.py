@@ -16,10 +16,11 @@ import pydantic_core
 from workflow_engine.errors import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 #: Deepest nesting of lists and objects; the parser itself ends one level later, so that a composed object still fits.
 MAX_DEPTH: Final = 200
+TOO_DEEP: Final = f"nested deeper than {MAX_DEPTH} levels"
 #: Integers from here on have more than the 4,300 digits that Python and the parser convert.
 INTEGER_LIMIT: Final = 10**4300
 
@@ -99,7 +100,41 @@ def is_too_deep(text: str) -> bool:
 
 def find_unstorable(value: object) -> Unstorable | None:
     """Return the first place of a plain value that JSON cannot keep, or None."""
-    return next(_walk(value, "", ()), None)
+    return find_refused(value, _parts_of, _refuse_scalar)
+
+
+def find_refused(
+    value: object,
+    parts_of: Callable[[object], Iterable[tuple[int | str, object]] | None],
+    refuse: Callable[[object], str | None],
+    path: str = "",
+    parents: tuple[int, ...] = (),
+) -> Unstorable | None:
+    """Return the first place where a value contains itself, nests too deeply, or is refused; None without one.
+
+    Args:
+        value: The value.
+        parts_of: Returns the parts of a container by index or key, and None for a value without parts.
+        refuse: Says why JSON cannot keep a value without parts; None where it can.
+        path: Where ``value`` lies in the whole.
+        parents: Ids of the containers that it lies in.
+    """
+    parts = parts_of(value)
+    if parts is None:
+        reason = refuse(value)
+        return None if reason is None else Unstorable(path, reason)
+    if id(value) in parents:
+        return Unstorable(path, "the value contains itself")
+    if len(parents) >= MAX_DEPTH:
+        return Unstorable(path, TOO_DEEP)
+    for key, item in parts:
+        reason = _refuse_key(key) if isinstance(value, dict) else None
+        if reason is not None:
+            return Unstorable(path, reason)
+        found = find_refused(item, parts_of, refuse, join_path(path, key), (*parents, id(value)))
+        if found is not None:
+            return found
+    return None
 
 
 def join_path(path: str, key: object) -> str:
@@ -124,6 +159,11 @@ def dump_escaped(value: object) -> str:
 def describe_number(number: float) -> str:
     """Say why a float cannot be kept."""
     return f"{number} has no JSON form"
+
+
+def describe_error(error: Exception) -> str:
+    """Say why a value could not be written as JSON, without the words that Pydantic puts before every reason."""
+    return str(error).removeprefix("Error serializing to JSON: ").removeprefix("ValueError: ")
 
 
 def _encode_plainly(value: object) -> str | None:
@@ -164,29 +204,10 @@ def _parser_gives_up(text: str) -> bool:
     return False
 
 
-def _walk(value: object, path: str, parents: tuple[int, ...]) -> Iterator[Unstorable]:
-    if isinstance(value, dict | list | tuple):
-        yield from _walk_container(value, path, parents)
-    else:
-        reason = _refuse_scalar(value)
-        if reason is not None:
-            yield Unstorable(path, reason)
-
-
-def _walk_container(
-    value: dict[Any, Any] | list[Any] | tuple[Any, ...], path: str, parents: tuple[int, ...]
-) -> Iterator[Unstorable]:
-    if id(value) in parents:
-        yield Unstorable(path, "the value contains itself")
-        return
-    if len(parents) >= MAX_DEPTH:
-        yield Unstorable(path, f"nested deeper than {MAX_DEPTH} levels")
-        return
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        reason = _refuse_key(key) if isinstance(value, dict) else None
-        if reason is not None:
-            yield Unstorable(path, reason)
-        yield from _walk(item, join_path(path, key), (*parents, id(value)))
+def _parts_of(value: object) -> Iterable[tuple[Any, object]] | None:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list | tuple) else None
 
 
 def _refuse_key(key: object) -> str | None:

@@ -241,4 +241,5 @@ def _read_config(options: ContextOptions) -> Any:
 def _read(schema: Schema[Any] | None, value: Any, what: str, stage: Stage[Any, Any] | None) -> Any:
     if schema is None or stage is None:
         return value
-    return schema.accept(value, what=f'{what} of stage "{stage.id}"')[0]
+    what = f'{what} of stage "{stage.id}"'
+    return schema.decode(schema.store(value, what=what), what=what)

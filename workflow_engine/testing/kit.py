@@ -19,7 +19,6 @@ from workflow_engine.engine import CreateRun, Engine
 from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.facade.steering import RunControl
 from workflow_engine.lifecycle import StageStatus
-from workflow_engine.payloads.secrets import Redactor
 from workflow_engine.settings import Settings
 from workflow_engine.store.connection.database import Database
 from workflow_engine.store.reads.runs import database_now
@@ -151,7 +150,7 @@ class WorkflowTester(RunControl):
         self.check = check
         self._random = random
         database = Database(self.settings.database_url, clock=self.clock)
-        super().__init__(database, as_registry(workflows), redactor=Redactor(self.settings.redact_keys))
+        super().__init__(database, as_registry(workflows), redactor=self.settings.redactor)
         schema.upgrade(self.database)
         self._engine = self.new_engine()
 

@@ -15,7 +15,6 @@ from workflow_engine.cli.screens.console import messages, output, print_json, pr
 from workflow_engine.cli.screens.follow import follow_events, follow_logs
 from workflow_engine.errors import RunCancelled, RunFailed, RunWaitTimeout
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.payloads.secrets import Redactor
 from workflow_engine.priorities import HIGHEST_PRIORITY, LOWEST_PRIORITY
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def output_(connection: Connection, run_id: str, stage: str | None, *, reveal: b
     runtime = connection.runtime()
     reader = _plain_reader(runtime)
     value = reader.get_stage_output(run_id, stage) if stage else reader.get_output(run_id)
-    print_json(value if reveal else _redactor(runtime).data(value))
+    print_json(value if reveal else runtime.settings.redactor.data(value))
 
 
 @runs.command(short_help="Wait until a run ends and write its output.")
@@ -293,13 +292,9 @@ def _say_status(run: RunSnapshot) -> None:
     output().print(run.id, run_screens.status_line(run), soft_wrap=True)
 
 
-def _redactor(runtime: WorkflowRuntime) -> Redactor:
-    return Redactor(runtime.settings.redact_keys)
-
-
 def _show(runtime: WorkflowRuntime, run: RunSnapshot) -> RunSnapshot:
-    """Return a run as it is shown: values of metadata whose names say that they are secrets are replaced."""
-    return replace(run, metadata=_redactor(runtime).data(run.metadata))
+    """Return a run as it is shown: without the values in its metadata whose names say that they are secrets."""
+    return replace(run, metadata=runtime.settings.redactor.data(run.metadata))
 
 
 def _plain_reader(runtime: WorkflowRuntime) -> RunReader:
@@ -317,4 +312,4 @@ def _wait(runtime: WorkflowRuntime, run_id: str, *, timeout: timedelta | None = 
     except (RunFailed, RunCancelled, RunWaitTimeout) as error:
         CommandError(str(error)).show()
         click.get_current_context().exit(EXIT_TIMED_OUT if isinstance(error, RunWaitTimeout) else EXIT_RUN_FAILED)
-    print_json(_redactor(runtime).data(_plain_reader(runtime).get_output(run_id)))
+    print_json(runtime.settings.redactor.data(_plain_reader(runtime).get_output(run_id)))

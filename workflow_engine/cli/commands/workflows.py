@@ -14,7 +14,6 @@ from workflow_engine.cli.screens.console import make_table, output, print_json
 from workflow_engine.cli.screens.formatting import format_duration
 from workflow_engine.cli.screens.graphs import draw_groups
 from workflow_engine.errors import ConfigurationError
-from workflow_engine.payloads.secrets import Redactor
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +57,7 @@ def show(connection: Connection, workflow_id: str, *, as_json: bool) -> None:
     """Show a workflow: its stages, what they take and return, and how they are retried."""
     workflow = connection.registry().get(workflow_id)
     if as_json:
-        config = Redactor(connection.settings().redact_keys).data(workflow.default_config())
+        config = connection.settings().redactor.data(workflow.default_config())
         print_json({**_summary(workflow), "config": config, "input_schema": workflow.input.json_schema()})
         return
     console = output()

@@ -38,7 +38,6 @@ class BodySignature:
     engine_ends: Any
     #: The output that the stage then has; else UNKNOWN.
     engine_output: Any
-    is_async: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,6 @@ class PollSignature:
     state: Any
     config: Any
     output: Any
-    is_async: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,6 @@ class _Returns:
     outputs: tuple[Any, ...]
     suspensions: tuple[Any, ...]
     pendings: tuple[Any, ...]
-    is_async: bool
 
     @property
     def output(self) -> Any:
@@ -95,7 +92,6 @@ def read_body(body: Callable[..., Any], label: str, *, needs_output: bool = True
         state=_union(state.state_type if _is_wait(state) else state for state in states),
         engine_ends=_union(returns.suspensions) if is_ended_by_engine else UNKNOWN,
         engine_output=_union(_argument_of(state, Wait) for state in states) if is_ended_by_engine else UNKNOWN,
-        is_async=returns.is_async,
     )
 
 
@@ -127,7 +123,7 @@ def read_poll(poll: Callable[..., Any], label: str, *, needs_output: bool = True
         if not is_assignable(new_state, state):
             names = f"{describe_type(state)}, but may return Pending with {describe_type(new_state)}"
             raise DefinitionError(f"{label} takes the state {names}")
-    return PollSignature(state=state, config=config, output=returns.output, is_async=returns.is_async)
+    return PollSignature(state=state, config=config, output=returns.output)
 
 
 def check_callable(function: object, label: str) -> None:
@@ -230,20 +226,18 @@ def _instead(context: type) -> str:
 
 
 def _read_returns(function: Callable[..., Any], hints: dict[str, Any], label: str, *, needed: bool) -> _Returns:
-    is_async = is_async_function(function)
     if "return" not in hints:
         if needed:
             raise DefinitionError(f"{label}: annotate what {_name_of(function)} returns")
-        return _Returns((), (), (), is_async)
+        return _Returns((), (), ())
     hint = hints["return"]
-    if not is_async and get_origin(hint) in _AWAITABLES:
-        hint, is_async = get_args(hint)[-1], True
+    if not is_async_function(function) and get_origin(hint) in _AWAITABLES:
+        hint = get_args(hint)[-1]
     members = union_members(hint)
     return _Returns(
         outputs=tuple(m for m in members if not _is(m, Suspend) and not _is(m, Pending)),
         suspensions=tuple(m for m in members if _is(m, Suspend)),
         pendings=tuple(m for m in members if _is(m, Pending)),
-        is_async=is_async,
     )
 
 

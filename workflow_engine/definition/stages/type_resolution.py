@@ -34,13 +34,9 @@ class StageTypes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Nothing:
+class _Unread(StageTypes):
     """Stands for annotations that were not readable and are not needed."""
 
-    input: Any = UNKNOWN
-    output: Any = UNKNOWN
-    config: Any = UNKNOWN
-    state: Any = UNKNOWN
     engine_ends: Any = UNKNOWN
     engine_output: Any = UNKNOWN
 
@@ -69,17 +65,17 @@ def resolve_types(
 
 def _read(
     read: Callable[..., R], function: Callable[..., Any], given: StageTypes, label: str, *, is_optional: bool
-) -> R | _Nothing:
+) -> R | _Unread:
     """Read annotations; where everything is given explicitly they may be missing or odd."""
     try:
         return read(function, label, needs_output=given.output is UNKNOWN)
     except DefinitionError:
         if is_optional:
-            return _Nothing()
+            return _Unread()
         raise
 
 
-def _without_poll(known: StageTypes, body_says: BodySignature | _Nothing, label: str, *, suspends: bool) -> StageTypes:
+def _without_poll(known: StageTypes, body_says: BodySignature | _Unread, label: str, *, suspends: bool) -> StageTypes:
     if body_says.engine_ends is not UNKNOWN:
         if body_says.output is not UNKNOWN:
             only = describe_type(body_says.engine_ends)
@@ -95,9 +91,9 @@ def _without_poll(known: StageTypes, body_says: BodySignature | _Nothing, label:
 
 def _with_poll(
     known: StageTypes,
-    poll_says: PollSignature | _Nothing,
+    poll_says: PollSignature | _Unread,
     given: StageTypes,
-    body_says: BodySignature | _Nothing,
+    body_says: BodySignature | _Unread,
     label: str,
 ) -> StageTypes:
     if body_says.engine_ends is not UNKNOWN:

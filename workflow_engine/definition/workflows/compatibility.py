@@ -103,16 +103,16 @@ def _has_hidden_shape(tp: Any) -> bool:
     """Tell whether code of the user may turn the value into something else than its schema shows."""
     if get_origin(tp) is Annotated:
         return True
-    if not (isinstance(tp, type) and issubclass(tp, BaseModel)):
-        return False
-    return rewrites_input(tp) or bool(tp.__pydantic_decorators__.model_serializers)
+    return _is_model(tp) and (rewrites_input(tp) or bool(tp.__pydantic_decorators__.model_serializers))
 
 
 def _excluded(tp: Any) -> frozenset[str]:
     """Return the fields of a model that are never stored."""
-    if not (isinstance(tp, type) and issubclass(tp, BaseModel)):
-        return frozenset()
-    return frozenset(name for name, field in tp.model_fields.items() if field.exclude)
+    return frozenset(name for name, field in tp.model_fields.items() if field.exclude) if _is_model(tp) else frozenset()
+
+
+def _is_model(tp: Any) -> bool:
+    return isinstance(tp, type) and issubclass(tp, BaseModel)
 
 
 def _quoted(names: Sequence[str]) -> str:

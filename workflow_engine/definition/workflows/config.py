@@ -12,11 +12,11 @@ from pydantic import AliasChoices, BaseModel, RootModel, ValidationError
 from workflow_engine.definition.stages.signatures import union_members
 from workflow_engine.errors import InvalidDataError, PayloadError
 from workflow_engine.names import among
-from workflow_engine.payloads.losses import list_fields, take_apart
+from workflow_engine.payloads.round_trip_losses import list_fields, take_apart
 from workflow_engine.payloads.text import join_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pydantic.fields import FieldInfo
 
@@ -71,11 +71,8 @@ def _check_shape(stages: Mapping[str, Any], overrides: object) -> tuple[dict[str
     if not isinstance(overrides, Mapping):
         return {}, [f"expected a mapping of stage ids to configs, got {type(overrides).__name__}"]
     known = {key: value for key, value in overrides.items() if key in stages}
-    return known, [_unknown(key, stages, f"no stage {key!r}", kind="stages") for key in overrides if key not in known]
-
-
-def _unknown(key: object, known: Iterable[str], message: str, *, kind: str) -> str:
-    return message + among(key, known, kind=kind)
+    unknown = [key for key in overrides if key not in known]
+    return known, [f"no stage {key!r}" + among(key, stages, kind="stages") for key in unknown]
 
 
 def _prefix(stage_id: str, problem: str) -> str:
@@ -111,12 +108,14 @@ def _merged(model: type[BaseModel], override: Any) -> dict[str, Any]:
 def _merge_model(model: type[BaseModel], base: Mapping[str, Any], given: Mapping[Any, Any]) -> dict[str, Any]:
     """Merge what is given over ``base``, the fields that a default instance of the model sets."""
     names = _field_names(model)
-    merged = {**base, **{names.get(key, key): item for key, item in given.items()}}
-    for name, item in {names.get(key, key): item for key, item in given.items()}.items():
-        field = model.model_fields.get(name)
-        if field is not None and isinstance(item, Mapping) and not _is_choice(field):
+    named = {names.get(key, key): item for key, item in given.items()}
+    merged = {**base, **named}
+    for name, item in named.items():
+        models = _models_of(model.model_fields.get(name))
+        # A mapping may be one of several models: it then takes the place of the default.
+        if name in model.model_fields and isinstance(item, Mapping) and len(models) <= 1:
             below = base[name] if name in base else _default_of(model, name, merged)
-            merged[name] = _merge_below(_nested_model(field), below, item)
+            merged[name] = _merge_below(models[0] if models else None, below, item)
     return merged
 
 
@@ -156,13 +155,12 @@ def _unknown_fields(model: type[BaseModel], given: Mapping[Any, Any], path: str)
     """Yield the keys that no field takes; a model that says ``extra="ignore"`` or ``"allow"`` means it."""
     names = _field_names(model)
     for key, item in given.items():
-        nested = _nested_model(model.model_fields.get(names.get(key, "")))
-        if nested is not None and isinstance(item, Mapping):
-            yield from _unknown_fields(nested, item, join_path(path, key))
+        models = _models_of(model.model_fields.get(names.get(key, "")))
+        if len(models) == 1 and isinstance(item, Mapping):
+            yield from _unknown_fields(models[0], item, join_path(path, key))
         elif key not in names and is_closed(model):
-            yield _unknown(
-                key, model.model_fields, f"{join_path(path, key)}: no such field in {model.__name__}", kind="fields"
-            )
+            there = among(key, model.model_fields, kind="fields")
+            yield f"{join_path(path, key)}: no such field in {model.__name__}{there}"
 
 
 def is_closed(model: type[BaseModel]) -> bool:
@@ -190,15 +188,9 @@ def _aliases(field: FieldInfo) -> list[str]:
     return [choice for choice in choices if isinstance(choice, str)]
 
 
-def _nested_model(field: FieldInfo | None) -> type[BaseModel] | None:
-    """Return the model of a field that holds exactly one kind of model, optionally."""
-    models = [tp for tp in union_members(field.annotation) if _is_model(tp)] if field else []
-    return models[0] if len(models) == 1 else None
-
-
-def _is_choice(field: FieldInfo) -> bool:
-    """Tell whether a mapping may be one of several models: it then takes the place of the default."""
-    return len([tp for tp in union_members(field.annotation) if _is_model(tp)]) > 1
+def _models_of(field: FieldInfo | None) -> list[type[BaseModel]]:
+    """Return the models that a field may hold."""
+    return [tp for tp in union_members(field.annotation) if _is_model(tp)] if field else []
 
 
 def _is_model(tp: Any) -> bool:

@@ -14,21 +14,18 @@ from workflow_engine.engine.transitions.new_stage_runs import new_group
 from workflow_engine.errors import IdempotencyConflictError, InvalidDataError
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
-from workflow_engine.payloads.secrets import clean_text, redacting
+from workflow_engine.payloads.secrets import redacting
 from workflow_engine.payloads.text import encode_json
-from workflow_engine.payloads.unset import MARK
+from workflow_engine.payloads.unset_fields import MARK
 from workflow_engine.priorities import check_priority
 from workflow_engine.store.moves.locked_run import LockedRun
-from workflow_engine.store.reads.runs import find_by_idempotency_key, insert_metadata
+from workflow_engine.store.reads.run_metadata import LONGEST_KEY, insert_metadata
+from workflow_engine.store.reads.runs import find_by_idempotency_key
 
 if TYPE_CHECKING:
     from workflow_engine.definition import Workflow
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.moves.locked_run import Transaction
-
-_LONGEST_METADATA_KEY = 200
-#: Values of metadata that runs can be searched by are scalars of at most so many characters of JSON.
-_LONGEST_SEARCHABLE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,6 @@ def create_run(engine: Engine, request: CreateRun) -> CreatedRun:
     workflow = _workflow_of(engine, request)
     with redacting(engine.redactor):
         values, deadline = _columns(engine, workflow, request)
-    searchable = _searchable(request.metadata)
     start_after = _instant(request.start_after, "start_after")
 
     def work(tx: Transaction) -> tuple[CreatedRun, LockedRun | None]:
@@ -81,7 +77,7 @@ def create_run(engine: Engine, request: CreateRun) -> CreatedRun:
                 return existing, None
         if deadline is not None:
             run.set(deadline_at=run.now + to_milliseconds(deadline))
-        insert_metadata(tx, run.id, searchable)
+        insert_metadata(tx, run.id, request.metadata)
         run.record(EventType.RUN_CREATED)
         run.add_group(1, new_group(workflow.plan(), 1, engine.settings), start_after=start_after)
         run.save()
@@ -154,24 +150,13 @@ def _priority_of(engine: Engine, workflow: Workflow[Any, Any], asked: int | None
 def _metadata_text(metadata: object, max_bytes: int) -> str:
     if not isinstance(metadata, Mapping):
         raise InvalidDataError("metadata", [f"must be a mapping, got {type(metadata).__name__}"])
-    long = [key for key in metadata if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_METADATA_KEY]
+    long = [key for key in metadata if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY]
     if long:
         raise InvalidDataError(
             "metadata",
-            [f"key {str(key)[:60]!r} must be a text of 1 to {_LONGEST_METADATA_KEY} characters" for key in long],
+            [f"key {str(key)[:60]!r} must be a text of 1 to {LONGEST_KEY} characters" for key in long],
         )
     return encode_json(dict(metadata), what="metadata", max_bytes=max_bytes)
-
-
-def _searchable(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return the JSON texts of the scalars that runs can be searched by."""
-    texts = {
-        key: encode_json(value, what="metadata")
-        for key, value in metadata.items()
-        if value is None or isinstance(value, str | int | float | bool)
-    }
-    storable = {clean_text(key): text for key, text in texts.items() if len(text) <= _LONGEST_SEARCHABLE}
-    return {key: text for key, text in storable.items() if len(key) <= _LONGEST_METADATA_KEY}
 
 
 def check_key(key: object) -> str | None:

@@ -23,7 +23,8 @@ from workflow_engine.payloads.secrets import redacting
 from workflow_engine.payloads.text import decode_json, encode_json
 from workflow_engine.priorities import check_priority
 from workflow_engine.store.moves.locked_run import LockedRun
-from workflow_engine.store.reads.forks import copy_columns, copy_metadata, stage_runs_to_share
+from workflow_engine.store.reads.forks import copy_columns, stage_runs_to_share
+from workflow_engine.store.reads.run_metadata import copy_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

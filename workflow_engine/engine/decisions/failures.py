@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.errors import ErrorCode, InvalidDataError, PayloadError, StageError, StageTimeout
-from workflow_engine.payloads.problems import list_problems
 from workflow_engine.payloads.secrets import Redactor, clean_text, redacting
+from workflow_engine.payloads.validation_problems import list_problems
 from workflow_engine.store.connection.error_texts import hide_database_texts
 from workflow_engine.store.records import Limit, StageFailure
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from workflow_engine.clock import Clock, SystemClock
 from workflow_engine.engine.process.body_runner import BodyRunner
 from workflow_engine.engine.process.lease_keeper import LeaseKeeper
-from workflow_engine.payloads.secrets import Redactor
 from workflow_engine.store.connection.database import Database
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from workflow_engine.definition import Registry
     from workflow_engine.engine.process.dispatcher import Dispatcher
+    from workflow_engine.payloads.secrets import Redactor
     from workflow_engine.settings import Settings
 
 
@@ -67,7 +67,7 @@ class Engine:
             worker_id=worker_id or new_worker_id(),
             keeper=LeaseKeeper(database, clock, settings.lease),
             bodies=BodyRunner(),
-            redactor=Redactor(settings.redact_keys),
+            redactor=settings.redactor,
         )
 
     def after_fork(self) -> Engine:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, literal, select
+from sqlalchemy import select
 
-from workflow_engine.store.schema.tables import run_metadata, stages
+from workflow_engine.store.schema.tables import stages
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -19,12 +19,6 @@ _COPIED = ("workflow_id", "workflow_name", "workflow_type", "workflow_version", 
 def copy_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a run that its forks have in common with it."""
     return {name: row[name] for name in _COPIED}
-
-
-def copy_metadata(tx: Connection, run_id: str, fork_id: str) -> None:
-    """Make the fork searchable by the metadata of the run."""
-    found = select(literal(fork_id), run_metadata.c.key, run_metadata.c.value).where(run_metadata.c.run_id == run_id)
-    tx.execute(insert(run_metadata).from_select(["run_id", "key", "value"], found))
 
 
 def stage_runs_to_share(tx: Connection, stage_run_ids: Collection[str]) -> Sequence[RowMapping]:

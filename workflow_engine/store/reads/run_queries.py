@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select
 
 from workflow_engine.clock import instant_to_ms, ms_to_instant
-from workflow_engine.errors import InvalidRequestError
 from workflow_engine.lifecycle import RunStatus, StageStatus
-from workflow_engine.payloads.text import decode_json, encode_json
+from workflow_engine.payloads.text import decode_json
+from workflow_engine.store.reads.run_metadata import has_metadata
 from workflow_engine.store.reads.snapshots import Page, RolledUpCost, RunSnapshot, nanos_to_cost, optional_instant
-from workflow_engine.store.schema.tables import controls, run_metadata, runs, stages
+from workflow_engine.store.schema.tables import controls, runs, stages
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Runs that are read at once where all are wanted.
 MAX_PAGE = 500
-#: Longest JSON text of a metadata value that runs can be found by.
-MAX_SEARCHABLE = 255
 
 _live_stages = and_(stages.c.run_id == runs.c.id, stages.c.superseded_by.is_(None))
 _is_parked = exists().where(_live_stages, stages.c.status == StageStatus.SUSPENDED.value)
@@ -115,7 +113,7 @@ def _select_runs() -> Select[Any]:
 
 
 def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
-    conditions = [_holds(key, value) for key, value in wanted.metadata.items()]
+    conditions = [has_metadata(key, value) for key, value in wanted.metadata.items()]
     if wanted.statuses:
         conditions.append(or_(*(_has_status(status) for status in wanted.statuses)))
     if wanted.workflow_id is not None:
@@ -138,23 +136,6 @@ def _has_status(status: RunStatus) -> ColumnElement[bool]:
     if status is RunStatus.RUNNING:
         return and_(runs.c.status == status.value, or_(_is_busy, ~_is_parked))
     return runs.c.status == status.value
-
-
-def _holds(key: str, value: object) -> ColumnElement[bool]:
-    text = searchable_text(value)
-    if text is None:
-        raise InvalidRequestError(
-            f"Runs can be found by short scalars of their metadata only, not by {key}={value!r:.80}"
-        )
-    return runs.c.id.in_(select(run_metadata.c.run_id).where(run_metadata.c.key == key, run_metadata.c.value == text))
-
-
-def searchable_text(value: object) -> str | None:
-    """Return the text under which a metadata value can be found; None for nested and long values."""
-    if not isinstance(value, str | int | float | bool | None):
-        return None
-    text = encode_json(value, what="metadata value")
-    return text if len(text) <= MAX_SEARCHABLE else None
 
 
 def _run_snapshot(row: RowMapping) -> RunSnapshot:

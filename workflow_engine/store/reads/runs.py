@@ -1,19 +1,19 @@
-"""Reading and inserting runs."""
+"""Reading runs for the engine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from workflow_engine.errors import RunNotFoundError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.store.schema.now import now
-from workflow_engine.store.schema.tables import run_metadata, runs
+from workflow_engine.store.schema.tables import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -64,13 +64,6 @@ def read_run_states(tx: Connection, run_ids: Sequence[str]) -> dict[str, RunStat
 def database_now(tx: Connection) -> int:
     """Return the database's present time in milliseconds."""
     return int(tx.scalar(select(now())) or 0)
-
-
-def insert_metadata(tx: Connection, run_id: str, searchable: Mapping[str, str]) -> None:
-    """Insert the searchable part of a run's metadata: JSON texts of scalars, by key."""
-    if searchable:
-        rows = [{"run_id": run_id, "key": key, "value": value} for key, value in searchable.items()]
-        tx.execute(insert(run_metadata), rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ class WithComputed(BaseModel):
     ids=repr,
 )
 def test_only_what_can_lose_something_is_compared(tp: Any, *, is_compared: bool) -> None:
-    assert Schema.of(tp)._traits.may_lose is is_compared
+    assert Schema.of(tp)._risks.may_lose is is_compared
 
 
 LOSSLESS = {
@@ -155,7 +155,7 @@ LOSSLESS = {
 @pytest.mark.parametrize("tp", LOSSLESS, ids=str)
 def test_what_is_not_compared_has_lost_nothing(tp: Any) -> None:
     schema = Schema.of(tp)
-    assert not schema._traits.may_lose
+    assert not schema._risks.may_lose
 
     @given(LOSSLESS[tp])
     def check(value: object) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, time
 from enum import Enum
@@ -16,7 +16,14 @@ from typing import Any, Final
 import pydantic_core
 from pydantic import BaseModel, RootModel
 
-from workflow_engine.payloads.text import MAX_DEPTH, Unstorable, describe_number, find_unstorable, join_path
+from workflow_engine.payloads.text import (
+    Unstorable,
+    describe_error,
+    describe_number,
+    find_refused,
+    find_unstorable,
+    join_path,
+)
 
 _MISSING: Final = object()
 _SCALARS: Final = frozenset({str, int, float, bool, NoneType})
@@ -44,7 +51,7 @@ def find_loss(before: object, after: object, *, leaves: bool = True) -> Unstorab
 
 def find_unserializable(value: object) -> Unstorable | None:
     """Return the first place of any Python value that has no JSON form, contains itself, or nests too deeply."""
-    return next(_search(value, "", ()), None)
+    return find_refused(value, _parts_of, _refuse_leaf)
 
 
 def take_apart(value: Any, *, all_fields: bool = True) -> Any:
@@ -297,22 +304,7 @@ def _reason(before: object, after: object) -> str:
     return f"{type(before).__name__} comes back as {type(after).__name__}; give the field a type that JSON can restore"
 
 
-def _search(value: object, path: str, parents: tuple[int, ...]) -> Iterator[Unstorable]:
-    children = _children(value)
-    if children is None:
-        reason = _refuse_leaf(value)
-        if reason is not None:
-            yield Unstorable(path, reason)
-    elif id(value) in parents:
-        yield Unstorable(path, "the value contains itself")
-    elif len(parents) >= MAX_DEPTH:
-        yield Unstorable(path, f"nested deeper than {MAX_DEPTH} levels")
-    else:
-        for key, item in children:
-            yield from _search(item, join_path(path, key), (*parents, id(value)))
-
-
-def _children(value: object) -> Iterable[tuple[int | str, object]] | None:
+def _parts_of(value: object) -> Iterable[tuple[int | str, object]] | None:
     if isinstance(value, Mapping):
         return ((str(key), item) for key, item in value.items())
     if isinstance(value, list | tuple | set | frozenset):
@@ -328,6 +320,5 @@ def _refuse_leaf(value: object) -> str | None:
     try:
         pydantic_core.to_json(value if not isinstance(value, str) else None)
     except (ValueError, TypeError) as error:
-        reason = str(error).removeprefix("Error serializing to JSON: ").removeprefix("ValueError: ")
-        return f"{type(value).__name__} is not a JSON value ({reason})"
+        return f"{type(value).__name__} is not a JSON value ({describe_error(error)})"
     return None

@@ -28,7 +28,8 @@ class DraftConfig(AIConfig, ConcurrencyConfig):
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)
 def test_every_preset_has_defaults_that_can_be_stored(preset: type[StageConfig]) -> None:
-    accepted, _ = Schema.of(preset).accept({}, what="config")
+    stored = Schema.of(preset).store({}, what="config")
+    accepted = Schema.of(preset).decode(stored, what="config")
 
     assert accepted == preset()
 

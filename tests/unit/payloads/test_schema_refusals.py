@@ -73,13 +73,13 @@ class Failing(BaseModel):
 
 def problems(tp: Any, value: object) -> tuple[str, ...]:
     with pytest.raises(InvalidDataError) as caught:
-        Schema.of(tp).accept(value, what="output")
+        Schema.of(tp).store(value, what="output")
     return caught.value.problems
 
 
 def refusal(tp: Any, value: object, *, max_bytes: int | None = None) -> str:
     with pytest.raises(PayloadError) as caught:
-        Schema.of(tp).accept(value, what="output", max_bytes=max_bytes)
+        Schema.of(tp).store(value, what="output", max_bytes=max_bytes)
     return str(caught.value)
 
 

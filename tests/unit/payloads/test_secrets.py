@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, field_serializer, field_validator, model_validator
 
+import workflow_engine
 from workflow_engine.definition import Schema
 from workflow_engine.errors import InvalidDataError, PayloadError
 from workflow_engine.payloads.secrets import DEFAULT_WORDS, Redactor, active_redactor, redacting
 from workflow_engine.settings import Settings
 
+PACKAGE = Path(workflow_engine.__file__).parent
 IBAN = "DE89370400440532013000"
 
 
@@ -157,3 +161,29 @@ def test_data_to_be_shown_keeps_its_texts_and_hides_values_by_name() -> None:
         "secret": None,
     }
     assert Redactor([]).data(data) == data
+
+
+@pytest.mark.parametrize("value", ["x", "", True, ["x"], {"a": "x"}, None, 5, 1.5], ids=repr)
+@pytest.mark.parametrize("name", ["iban", "iban_2", "name"])
+def test_recording_and_showing_hide_the_same_values_except_numbers(name: str, value: Any) -> None:
+    redactor = Redactor(["iban"])
+
+    recorded, shown = redactor.value([{"a": {name: value}}]), redactor.data([{"a": {name: value}}])
+
+    assert shown == [{"a": {name: "[redacted]" if name != "name" and value is not None else value}}]
+    assert recorded == ([{"a": {name: value}}] if isinstance(value, int | float) else shown)
+
+
+def test_every_part_of_a_process_hides_by_the_redactor_of_its_settings() -> None:
+    makers = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Redactor"
+    }
+
+    assert makers == {"settings.py", "payloads/secrets.py"}
+    assert Settings(redact_keys=("iban",)).redactor.value({"iban": "x", "token": "y"}) == {
+        "iban": "[redacted]",
+        "token": "y",
+    }

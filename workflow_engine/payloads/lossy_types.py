@@ -1,4 +1,4 @@
-"""What a type can lose on its way through JSON, read off its core schema once, when the schema is made.
+"""Which types can lose something on their way through JSON, read off their core schemas once, when a schema is made.
 
 A type of nothing but lossless parts needs no comparison when a value is stored. Whatever is not known to be lossless
 counts as lossy, which costs time and loses nothing.
@@ -17,8 +17,8 @@ Node = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
-    """What must be looked at when a value of the type is stored."""
+class RoundTripRisks:
+    """What must be looked at when a value of a type is stored."""
 
     #: Whether a valid value of exactly these classes always comes back as it was.
     is_lossless: bool
@@ -26,8 +26,8 @@ class Traits:
     has_defaults: bool
     #: The models and dataclasses of the type. An instance of a subclass does not come back as one.
     classes: tuple[type, ...]
-    #: A field that is never stored and cannot be absent either.
-    hopeless: Unstorable | None
+    #: A field that is never stored and cannot be absent either, so that no stored value could be read back.
+    unreadable: Unstorable | None
 
     @property
     def may_lose(self) -> bool:
@@ -35,15 +35,15 @@ class Traits:
         return not self.is_lossless or any(type.__subclasses__(cls) for cls in self.classes)
 
 
-def read_traits(schema: Node) -> Traits:
-    """Return the traits of a Pydantic core schema."""
+def find_risks(schema: Node) -> RoundTripRisks:
+    """Return the risks of the type that a Pydantic core schema is of."""
     nodes = list(_walk(schema))
     definitions = {node["ref"]: node for node in nodes if "ref" in node}
-    return Traits(
+    return RoundTripRisks(
         is_lossless=all(_is_lossless(node, definitions) for node in nodes),
         has_defaults=any(node["type"] == "model-field" and _has_default(node) for node in nodes),
         classes=tuple(dict.fromkeys(node["cls"] for node in nodes if node["type"] in {"model", "dataclass"})),
-        hopeless=next((problem for node in nodes if (problem := _find_hopeless(node))), None),
+        unreadable=next((problem for node in nodes if (problem := _find_unreadable(node))), None),
     )
 
 
@@ -52,19 +52,11 @@ _BELOW: Final = (
     *("schema", "items_schema", "keys_schema", "values_schema", "extras_schema", "arguments_schema", "fields"),
     *("choices", "definitions", "steps", "json_schema", "python_schema", "lax_schema", "strict_schema"),
 )
-_LEAVES: Final = frozenset({"none", "bool", "int", "str", "float", "decimal", "uuid"})
-_CONTAINERS: Final = frozenset(
+#: Nodes that lose nothing, whatever they hold.
+_LOSSLESS: Final = frozenset(
     {
-        "list",
-        "tuple",
-        "set",
-        "frozenset",
-        "default",
-        "definitions",
-        "definition-ref",
-        "model-fields",
-        "typed-dict",
-        "dataclass-args",
+        *("none", "bool", "int", "str", "float", "decimal", "uuid", "list", "tuple", "set", "frozenset"),
+        *("default", "definitions", "definition-ref", "model-fields", "typed-dict", "dataclass-args"),
     }
 )
 _KEYS: Final = frozenset({"str", "int", "uuid"})
@@ -96,10 +88,8 @@ def _is_lossless(node: Node, definitions: Mapping[str, Node]) -> bool:
     if "serialization" in node or node.get("extra_behavior") == "allow":
         return False
     kind = node["type"]
-    if kind in _LEAVES or kind in _CONTAINERS:
-        return True
     check = _CHECKS.get(kind)
-    return check is not None and check(node, definitions)
+    return kind in _LOSSLESS or (check is not None and check(node, definitions))
 
 
 def _is_lossless_model(node: Node, _: Mapping[str, Node]) -> bool:
@@ -162,7 +152,7 @@ def _has_default(field: Node) -> bool:
     return kind == "default"
 
 
-def _find_hopeless(node: Node) -> Unstorable | None:
+def _find_unreadable(node: Node) -> Unstorable | None:
     if node["type"] not in {"model-field", "dataclass-field"} or _has_default(node):
         return None
     if node.get("serialization_exclude"):

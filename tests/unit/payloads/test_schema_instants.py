@@ -27,9 +27,9 @@ def refusal(tp: Any, value: object) -> str:
 
 def kept(tp: Any, value: Any) -> Any:
     schema = Schema.of(tp)
-    accepted, text = schema.accept(value, what="output")
+    text = schema.store(value, what="output")
     back = schema.decode(text, what="output")
-    assert schema.encode(back, what="output") == schema.encode(accepted, what="output") == text
+    assert schema.encode(back, what="output") == text
     return back
 
 
