@@ -43,7 +43,9 @@ def test_the_reference_of_the_command_line_is_up_to_date() -> None:
     assert ": None" not in written
 
 
-@pytest.mark.parametrize("page", ["README.md", "examples/shop/README.md", "docs/django-and-flask.md", "docs/cli.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "examples/shop/README.md", "docs/django-and-flask.md", "docs/cli.md", "docs/testing.md"]
+)
 def test_links_of_a_page_lead_somewhere(page: str) -> None:
     path = ROOT / page
 
@@ -56,7 +58,7 @@ def test_links_of_a_page_lead_somewhere(page: str) -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/django-and-flask.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/django-and-flask.md", "docs/testing.md"])
 def test_python_in_a_page_is_python(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
 
