@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, assert_type
 
-from pipelines import Document, Labels, Report, analysis, classify
+from pipelines import BatchRef, Document, Labels, Report, analysis, classify, extract
 
-from workflow_engine import RunHandle, RunStatus, WorkflowExecutor, WorkflowRuntime, create_workflow_runtime
+from workflow_engine import ChildRun, RunHandle, RunStatus, WorkflowExecutor, WorkflowRuntime, create_workflow_runtime
 from workflow_engine.definition import AnnotationKey, NoInput, StageContext, WorkflowBuilder, stage
+from workflow_engine.testing import Recorded, cancel_context, poll_context, stage_context
 
 SCORE = AnnotationKey("review.score", int)
 
@@ -43,3 +44,21 @@ assert_type(WorkflowExecutor(nightly, runtime=runtime).run, RunHandle[int])
 runtime.annotate(run.id, SCORE, 3)
 with runtime.start(concurrency=2) as started:
     assert_type(started, WorkflowRuntime)
+run.pause()
+assert_type(run.fork(from_stage=classify, config={}), RunHandle[Report])
+assert_type(run.cancel(reason="r", terminate=True).status, RunStatus)
+assert_type(run.complete_stage(classify, Labels(names=[])), bool)
+assert_type(run.callback_token(classify), str)
+
+ctx = stage_context(Document(url="u"), stage=extract, outputs={classify: Labels(names=[]), "tick": 1})
+assert_type(ctx.input, Document)
+assert_type(ctx.require(classify), Labels)
+assert_type(ctx.recorded, Recorded)
+assert_type(ctx.callback_token(valid_for=timedelta(hours=1)), str)
+assert_type(ctx.create_run(analysis, Document(url="u"), key="1"), ChildRun)
+assert_type(ctx.create_run("nightly", 1), ChildRun)
+assert_type(stage_context(stage=tick).input, Any)
+assert_type(poll_context(BatchRef(batch_id="b")).state, BatchRef)
+assert_type(cancel_context(BatchRef(batch_id="b")).state, BatchRef | None)
+ctx.cancelled = True
+extract(ctx)

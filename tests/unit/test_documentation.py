@@ -50,7 +50,9 @@ def test_the_reference_of_the_command_line_is_up_to_date() -> None:
         "examples/document_analysis/README.md",
         "examples/shop/README.md",
         "docs/django-and-flask.md",
+        "docs/architecture.md",
         "docs/cli.md",
+        "docs/testing.md",
     ],
 )
 def test_links_of_a_page_lead_somewhere(page: str) -> None:
@@ -65,7 +67,7 @@ def test_links_of_a_page_lead_somewhere(page: str) -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/django-and-flask.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/django-and-flask.md", "docs/testing.md"])
 def test_python_in_a_page_is_python(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
 

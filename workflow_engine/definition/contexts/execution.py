@@ -222,6 +222,34 @@ class ActiveExecution(Execution):
             check_whole_number("tokens", tokens, least=0)
         self._port.report(to_cost(cost), tokens or 0, metrics)
 
+    @overload
+    def create_run(
+        self,
+        workflow: Workflow[A, Any],
+        input: A | Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        deadline: timedelta | datetime | None = None,
+        start_after: datetime | None = None,
+    ) -> ChildRun: ...
+
+    @overload
+    def create_run(
+        self,
+        workflow: str,
+        input: object = None,
+        *,
+        key: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        deadline: timedelta | datetime | None = None,
+        start_after: datetime | None = None,
+    ) -> ChildRun: ...
+
     def create_run(
         self,
         workflow: Workflow[Any, Any] | str,
@@ -238,7 +266,8 @@ class ActiveExecution(Execution):
 
         An execution that is repeated gets the run that the first one created: a child is known by the stage run, the
         workflow and ``key``. A rerun of the stage creates new ones. The child is cancelled with this run and counts to
-        its rolled-up cost; ``Suspend.until_runs(child)`` waits for it.
+        its rolled-up cost; ``return Suspend.until_runs(child)`` waits for it, and the stage's output is then a dict of
+        outputs by ``child.id``.
 
         Args:
             workflow: A workflow that is registered with the workers, or its id.
