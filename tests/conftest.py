@@ -32,11 +32,11 @@ pytest_plugins = ["pytester"]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        folder = item.path.relative_to(TESTS.parent)
-        _share_out(item, str(folder))
+        path = item.path.relative_to(TESTS.parent)
+        _share_out(item, str(path))
         if not item.path.is_relative_to(TESTS):
             continue
-        tier = folder.parts[1]
+        tier = path.parts[1]
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.nodeid} belongs to no tier; the folders are {', '.join(sorted(TIERS))}")
         item.add_marker(tier)
