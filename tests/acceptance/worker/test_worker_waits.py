@@ -11,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from conftest import World
+
     from workflow_engine.testing.services import PostgresServer
 
 pytestmark = pytest.mark.long(8)
