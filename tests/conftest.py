@@ -1,4 +1,7 @@
-"""Every test carries the marker of its tier, which is the folder it lives in; the examples have tests of their own."""
+"""Every test carries the marker of its tier, which is the folder it lives in; the long ones are begun first.
+
+The examples have tests of their own.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,26 @@ pytest_plugins = ["pytester"]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        path = item.path.relative_to(TESTS.parent)
+        _share_out(item, str(path))
         if not item.path.is_relative_to(TESTS):
             continue
-        tier = item.path.relative_to(TESTS).parts[0]
+        tier = path.parts[1]
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.nodeid} belongs to no tier; the folders are {', '.join(sorted(TIERS))}")
         item.add_marker(tier)
+    items.sort(key=_seconds, reverse=True)
+
+
+def _share_out(item: pytest.Item, file: str) -> None:
+    """Let a process of ``--dist=loadgroup`` take a file, but a long test alone: no process ends long after the others."""
+    if not (_seconds(item) or item.get_closest_marker("xdist_group")):
+        item.add_marker(pytest.mark.xdist_group(file))
+
+
+def _seconds(item: pytest.Item) -> int:
+    marker = item.get_closest_marker("long")
+    return marker.args[0] if marker else 0
 
 
 @pytest.fixture(scope="session")

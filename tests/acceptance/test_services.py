@@ -141,6 +141,7 @@ def test_a_killed_redis_remembers_only_what_it_appended(*, appendonly: bool, sur
         assert read_key(server.url(3), "key") == survives
 
 
+@pytest.mark.long(20)
 def test_rabbitmq_listens_here_alone_keeps_its_queues_over_a_restart_and_leaves_no_process() -> None:
     with RabbitServer() as server:
         watches = [os.pidfd_open(pid) for pid in (server.pid, server._mapper.pid)]
@@ -161,6 +162,7 @@ def test_rabbitmq_listens_here_alone_keeps_its_queues_over_a_restart_and_leaves_
         os.close(watch)
 
 
+@pytest.mark.long(20)
 def test_a_virtual_host_is_handed_out_once() -> None:
     with RabbitServer() as server:
         urls = [server.claim_virtual_host() for _ in range(VIRTUAL_HOSTS + 1)]

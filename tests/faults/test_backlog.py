@@ -1,4 +1,4 @@
-"""A deep backlog: fifty thousand stages wait, one slow worker takes them, and no message is sent twice without need."""
+"""A deep backlog: ten thousand stages wait (at night fifty thousand), one slow worker takes them, and no message is sent twice without need."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import redis
 from pydantic import BaseModel
 
+from tests.effort import IS_NIGHTLY
 from tests.faults.chaos import SEPARATOR, forge
 from workflow_engine.definition import StageContext, WorkflowBuilder, stage
 from workflow_engine.definition.workflows.registry import as_registry
@@ -23,7 +24,7 @@ from workflow_engine.worker.app import create_app
 from workflow_engine.worker.wire.broker_priorities import STEPS, list_name
 from workflow_engine.worker.wire.dispatcher import CeleryDispatcher
 
-DEPTH = 50_000
+DEPTH = 50_000 if IS_NIGHTLY else 10_000
 TAKEN_PER_SWEEP = 10
 SWEEPS = 20
 #: How far apart the stage runs were dispatched: within the test the worker gets beyond the slack.
@@ -132,6 +133,7 @@ def backlog(postgres_server: PostgresServer, migrated_postgres: str, redis_url: 
     postgres_server.drop_database(url.rpartition("/")[2])
 
 
+@pytest.mark.long(40)
 @pytest.mark.timeout(900)
 def test_a_deep_backlog_is_not_sent_again_and_a_flushed_one_at_once(backlog: Backlog) -> None:
     sent = 0

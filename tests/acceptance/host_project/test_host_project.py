@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import redis
 
+pytestmark = pytest.mark.long(12)
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 WHEEL = next((ROOT / "tests" / "releases").glob("celery_workflow_engine-0.1.0-*.whl"))
@@ -105,9 +107,9 @@ class House:
             os.devnull,
             "-p",
             "no:cacheprovider",
-            "-p",
         ]
-        command, environment = self.run(*pytest_, "no:randomly", str(HERE / "house_checks.py"), **options)
+        options = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **options}  # those of this suite, which take time to import
+        command, environment = self.run(*pytest_, str(HERE / "house_checks.py"), **options)
         done = subprocess.run(
             command,
             env=environment,

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from document_analysis.documents import reference_collection
 from document_analysis.workflow import document_analysis
+from tests.effort import IS_NIGHTLY
 from workflow_engine.facade.executor import WorkflowExecutor
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.store.upkeep.invariants import find_violations
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Documents of the main job on each broker.
-RUNS = {"redis": 200, "rabbit": 60}
+RUNS = {"redis": 200, "rabbit": 60} if IS_NIGHTLY else {"redis": 60, "rabbit": 30}
+#: Unimportant runs that wait before the urgent ones come.
+BACKLOG = 500 if IS_NIGHTLY else 150
 
 
 @pytest.fixture(params=["redis"])
@@ -50,6 +53,7 @@ def _ended(fleet: Any) -> int:
     return _count(fleet, "SELECT count(*) FROM workflow_runs WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED')")
 
 
+@pytest.mark.long(40)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("broker_url", "runs"), list(RUNS.items()), indirect=["broker_url"])
 def test_two_workers_and_beat_complete_every_run_and_execute_each_stage_once(
@@ -73,10 +77,11 @@ def test_two_workers_and_beat_complete_every_run_and_execute_each_stage_once(
         assert [handle.output() for handle in handles] == list(alone)
 
 
+@pytest.mark.long(20)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("broker_url", RUNS, indirect=True)
 def test_important_runs_overtake_a_backlog(fleet: Any, config: dict[str, Any]) -> None:
-    for _ in range(500):
+    for _ in range(BACKLOG):
         fleet.runtime.create_run(document_analysis, _document(0), config=config, priority=2)
     urgent = [fleet.runtime.create_run(document_analysis, _document(1), config=config, priority=9) for _ in range(10)]
 

@@ -61,7 +61,7 @@ def hold(ctx: StageContext[Order]) -> Order:
     return ctx.input
 
 
-@stage
+@stage(retry=Retry(backoff=timedelta(milliseconds=100)))
 def exhaust_memory(ctx: StageContext[Order]) -> Order:
     raise MemoryError("no more")
 

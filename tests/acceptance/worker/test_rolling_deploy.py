@@ -153,6 +153,7 @@ def test_the_sides_are_what_they_are_called(deploy: Deploy) -> None:
     assert Path(deploy.new.call("-c", place)).is_relative_to(ROOT)
 
 
+@pytest.mark.long(50)
 def test_runs_complete_whichever_version_began_created_or_executed_them(deploy: Deploy) -> None:
     deploy.old.call("-m", "workflow_engine.cli", "db", "upgrade")
     first = deploy.old.start_worker()

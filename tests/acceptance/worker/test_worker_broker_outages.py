@@ -11,6 +11,8 @@ import redis
 
 from workflow_engine.store.connection.database import Database
 
+pytestmark = pytest.mark.long(8)
+
 
 @pytest.fixture
 def broker_url(private_redis_server: Any) -> str:

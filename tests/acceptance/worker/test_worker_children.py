@@ -15,6 +15,8 @@ import pytest
 
 from workflow_engine.store.connection.database import Database
 
+pytestmark = pytest.mark.long(8)
+
 
 def children_of(pid: int) -> list[int]:
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)

@@ -15,6 +15,8 @@ from workflow_engine.errors import DatabaseUnavailableError
 from workflow_engine.testing.processes import free_port
 from workflow_engine.testing.services import PostgresServer
 
+pytestmark = pytest.mark.long(8)
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from workflow_engine.engine import cancel_run
 
+pytestmark = pytest.mark.long(8)
+
 POOLS = ["prefork", "threads", "solo"]
 
 

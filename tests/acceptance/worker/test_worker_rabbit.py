@@ -13,6 +13,8 @@ from kombu import Connection, Producer
 from workflow_engine.store.records import Hint
 from workflow_engine.testing.services import RabbitServer
 
+pytestmark = pytest.mark.long(8)
+
 STAGE = "workflow_engine.execute_stage"
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
 EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long(8)
+
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_a_worker_runs_a_workflow_to_its_end_with_poll_and_all(world: Any, pool: str) -> None:

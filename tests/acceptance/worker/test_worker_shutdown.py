@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long(8)
+
 ATTEMPTS = "SELECT status, attempt, crashes FROM workflow_stages"
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from workflow_engine.testing.services import PostgresServer
 
+pytestmark = pytest.mark.long(8)
+
 
 @pytest.fixture
 def database_url(private_postgres_server: PostgresServer) -> str:

@@ -76,6 +76,7 @@ def be_taken_by(tester: WorkflowTester, worker: Engine, duration: timedelta, ste
     return count
 
 
+@pytest.mark.long(10)
 def test_an_app_that_was_away_for_hours_finds_its_runs_as_it_left_them_and_takes_them_soon(start: Start) -> None:
     workflow = chain(step("a"))
     tester = start(workflow)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import sqlite3
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from typing_extensions import override
 
 from workflow_engine import ids
 from workflow_engine.engine import Engine
+from workflow_engine.engine.upkeep import expire, reap
 from workflow_engine.settings import Settings
 from workflow_engine.store.connection.database import Database
 from workflow_engine.store.schema.tables import metadata
@@ -180,10 +180,10 @@ class Execution:
 
 #: Module of the engine, and the query by which its sweep step finds what to act on.
 READERS = {
-    "leases": ("upkeep.reap", "expired_leases"),
-    "suspensions": ("upkeep.expire", "expired_suspensions"),
-    "queued": ("upkeep.expire", "expired_in_queue"),
-    "runs": ("upkeep.expire", "overdue_runs"),
+    "leases": (reap, "expired_leases"),
+    "suspensions": (expire, "expired_suspensions"),
+    "queued": (expire, "expired_in_queue"),
+    "runs": (expire, "overdue_runs"),
 }
 #: What those queries need besides a connection and a limit.
 OPTIONS = {"suspensions": {"grace_ms": FINAL_POLL_GRACE_MS}}
@@ -211,8 +211,7 @@ class World:
         self.database.empty()
         self.database.set_time(NEW_YEAR)
         self._stack.enter_context(_predictable_ids(self.database))
-        for name, (module, function) in READERS.items():
-            owner = importlib.import_module(f"workflow_engine.engine.{module}")
+        for name, (owner, function) in READERS.items():
             reader = self._reader(name, getattr(owner, function))
             self._stack.enter_context(patch.object(owner, function, reader))
 

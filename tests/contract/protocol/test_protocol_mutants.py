@@ -22,6 +22,7 @@ MORE_SEEDS = range(GATE_SEEDS.start, GATE_SEEDS.start + 5 * len(GATE_SEEDS))
 FINDINGS = (AssertionError, WorkflowEngineError, DBAPIError)
 
 
+@pytest.mark.long(10)
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_the_machine_finds_that(

@@ -8,7 +8,6 @@ are called in turn.
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from functools import partial
 from pprint import pformat
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
+from tests.effort import EFFORT
 from workflow_engine.definition import GroupFailurePolicy
 from workflow_engine.engine import StageKey, cancel_run, complete_stage, fail_stage, reap_worker
 from workflow_engine.engine.decisions.outcomes import Completed, Failed, NotReady, Retrying, Skipped, Suspended
@@ -45,8 +45,6 @@ FAILURE = StageFailure(ErrorCode.STAGE_ERROR, "ValueError", "no")
 SUSPENDED = Suspended("1", "poll", None, 0, 0, 600_000)
 #: No lease runs out during the test, however slow the machine is.
 A_DAY_MS = 86_400_000
-#: Multiplies the trials of the races that chance decides: 1 for the gate, 100 for a night.
-EFFORT = int(os.environ.get("WORKFLOW_ENGINE_PROTOCOL_EFFORT", "1"))
 
 
 def take(course: Any, stage_run_id: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
+from tests.effort import EFFORT
 from workflow_engine.engine import (
     CreateRun,
     cancel_run,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 SLOW = Report(annotations=(NewAnnotation("form", '"slow"'),))
 FAST = Report()
 LEASE_MS = 30_000
-#: Multiplies the trials of the races that chance decides: 1 for the gate, 100 for a night.
-EFFORT = int(os.environ.get("WORKFLOW_ENGINE_PROTOCOL_EFFORT", "1"))
 EXPIRED_MS = -1_000
 
 
