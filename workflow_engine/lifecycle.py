@@ -1,7 +1,8 @@
 """The two state machines: statuses, and the tables of legal moves.
 
-Pure. The store's guarded writer takes its ``WHERE status IN (…)`` from these tables, and the diagrams
-in the documentation are generated from them, so the tables cannot disagree with the behaviour.
+Pure. Every entry has one function in the store (``store.moves.run_moves``, ``store.moves.stage_moves``), which refuses
+whatever starts elsewhere, PostgreSQL's statements are composed of these tables, and the diagrams in the documentation are
+generated from them, so the tables cannot disagree with the behaviour.
 """
 
 from __future__ import annotations
@@ -110,7 +111,11 @@ class StageMove:
     RELEASE = _stage(
         "release", {StageStatus.RUNNING}, StageStatus.PENDING, "the worker gives it back without burning an attempt"
     )
+    RELEASE_POLL = _stage(
+        "release_poll", {StageStatus.SUSPENDED}, StageStatus.SUSPENDED, "the worker gives the poll back"
+    )
     REAP = _stage("reap", {StageStatus.RUNNING}, StageStatus.PENDING, "its lease expired; counted as a crash")
+    REAP_POLL = _stage("reap_poll", {StageStatus.SUSPENDED}, StageStatus.SUSPENDED, "the lease of its poll expired")
     FAIL = _stage("fail", set(ACTIVE_STAGE), StageStatus.FAILED, "it failed for good")
     SKIP = _stage("skip", {StageStatus.RUNNING}, StageStatus.SKIPPED, "its skip_if said so")
     CANCEL = _stage("cancel", set(ACTIVE_STAGE), StageStatus.CANCELLED, "the run, or a sibling's failure, ended it")

@@ -51,10 +51,9 @@ def remove_locked_columns() -> None:
     before = "EXISTS (SELECT 1 FROM workflow_runs b WHERE b.id = :run_id AND b.remaining = 1 AND b.failed > 0)"
     edit_statement("_COMPLETE", "(remaining = 1 AND failed > 0)", before)
 
-    def fail_slowly(*arguments: Any, **options: Any) -> bool:
-        failed = fail_stage_run(*arguments, **options)
+    def fail_slowly(*arguments: Any, **options: Any) -> None:
+        fail_stage_run(*arguments, **options)
         threading.Event().wait(0.05)
-        return failed
 
     replace("workflow_engine.engine.transitions.finish", "fail_stage_run", fail_slowly)
 

@@ -27,6 +27,9 @@ MAX_EXPORTS = 30
 #: A status in the SET list of an UPDATE (not in its FROM or WHERE).
 SETS_STATUS = re.compile(r"\bset\b(?:(?!\b(?:from|where|returning)\b).)*?\bstatus\s*=", re.IGNORECASE | re.DOTALL)
 
+#: The files of ``store/moves`` that write a status: the arrows, the rows that are new, and PostgreSQL's statements.
+STATUS_WRITERS = {"new_rows.py", "postgres.py", "run_moves.py", "stage_moves.py"}
+
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -61,7 +64,7 @@ def assigns_status(node: ast.AST) -> bool:
             return is_status_key(key)
         case ast.Dict(keys=keys):
             return any(map(is_status_key, keys))
-        case ast.Call(func=ast.Attribute(attr="values" | "update") | ast.Name(id="dict"), keywords=keywords):
+        case ast.Call(func=ast.Attribute(attr="values" | "update" | "change") | ast.Name(id="dict"), keywords=keywords):
             return any(keyword.arg == "status" for keyword in keywords)
     return False
 
@@ -114,7 +117,7 @@ def offences(rule: Callable[[ast.Module], Iterator[int]], paths: list[Path]) -> 
 
 
 def may_write_status(path: Path) -> bool:
-    return path.parent == PACKAGE / "store" / "moves" and path.name in {"locked_run.py", "postgres.py"}
+    return path.parent == PACKAGE / "store" / "moves" and path.name in STATUS_WRITERS
 
 
 def test_a_status_is_written_in_the_moves_only() -> None:
@@ -123,10 +126,26 @@ def test_a_status_is_written_in_the_moves_only() -> None:
     assert offences(find_status_assignments, rooms) == []
 
 
-def test_the_moves_are_seen_to_write_a_status() -> None:
-    moves = [path for path in sources(PACKAGE / "store") if may_write_status(path)]
+@pytest.mark.parametrize("name", sorted(STATUS_WRITERS))
+def test_each_writer_of_a_status_is_seen_to_write_one(name: str) -> None:
+    assert offences(find_status_assignments, [PACKAGE / "store" / "moves" / name]) != []
 
-    assert offences(find_status_assignments, moves) != []
+
+def find_changes_of_columns(tree: ast.Module) -> Iterator[int]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="change")):
+                yield node.lineno
+
+
+def test_only_the_moves_change_columns_by_name() -> None:
+    others = [path for path in sources(PACKAGE) if path.parent != PACKAGE / "store" / "moves"]
+
+    assert offences(find_changes_of_columns, others) == []
+
+
+def test_a_change_of_columns_elsewhere_is_found() -> None:
+    assert list(find_changes_of_columns(ast.parse("run.change(remaining=0)"))) == [1]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +154,7 @@ def test_the_moves_are_seen_to_write_a_status() -> None:
         "run.status = 'FAILED'",
         "values['status'] = 'FAILED'",
         "update(runs).values(status='FAILED')",
+        "run.change(status=RunStatus.FAILED)",
         "update(runs).values({runs.c.status: 'FAILED'})",
         "connection.execute(insert(stages), [{'id': 1, 'status': 'PENDING'}])",
         "text('UPDATE workflow_runs SET error = 1, status = :status WHERE id = :id')",

@@ -57,7 +57,9 @@ def test_the_moves_of_a_stage_run_are_those_of_the_design() -> None:
         "SUSPENDED not_ready SUSPENDED",
         "RUNNING retry PENDING",
         "RUNNING release PENDING",
+        "SUSPENDED release_poll SUSPENDED",
         "RUNNING reap PENDING",
+        "SUSPENDED reap_poll SUSPENDED",
         "PENDING fail FAILED",
         "RUNNING fail FAILED",
         "SUSPENDED fail FAILED",
@@ -101,7 +103,7 @@ def test_terminal_and_live_are_told_apart() -> None:
 
 def test_the_tables_hold_every_move_once() -> None:
     assert len(RUN_MOVES) == len({move.name for move in RUN_MOVES}) == 5
-    assert len(STAGE_MOVES) == len({move.name for move in STAGE_MOVES}) == 11
+    assert len(STAGE_MOVES) == len({move.name for move in STAGE_MOVES}) == 13
     assert RunMove.START in RUN_MOVES
     assert StageMove.REAP in STAGE_MOVES
 

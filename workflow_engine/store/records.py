@@ -26,7 +26,7 @@ class ClaimKind(StrEnum):
 
     EXECUTE = "EXECUTE"
     POLL = "POLL"
-    #: Nobody took it: its outcome was reported from outside.
+    #: Nobody took it: a callback told its outcome.
     CALLBACK = "PUSH"
 
 
@@ -210,6 +210,50 @@ class Claim(StageRunOptions):
         return self.max_wait_until is not None and self.claimed_at > self.max_wait_until
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to insert, PENDING. Plan, input, config and metadata are JSON texts."""
+
+    id: str
+    workflow_id: str
+    workflow_name: str
+    workflow_type: str | None
+    workflow_version: str
+    priority: int
+    plan: str
+    input: str
+    config: str
+    metadata: str
+    idempotency_key: str | None
+    #: Tells two requests under one idempotency key apart.
+    request_fingerprint: str | None
+    deadline_at: int | None = None
+    parent_run_id: str | None = None
+    parent_stage_run_id: str | None = None
+    forked_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow(NewRun):
+    """A run as its moves see it: what it was created with, and how it stands. ``schema.tables`` describes the columns."""
+
+    status: RunStatus
+    paused_at: int | None
+    generation: int
+    current_group: int
+    input_group: int
+    output_group: int | None
+    remaining: int
+    failed: int
+    error_code: str | None
+    error_message: str | None
+    failed_stage_run_id: str | None
+    event_sequence: int
+    created_at: int
+    started_at: int | None
+    completed_at: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class StageRow(StageRunOptions):
     """A stage run as its moves see it."""
@@ -305,6 +349,10 @@ class Report:
     def has_cost(self) -> bool:
         """Whether the attempt reported money or tokens."""
         return bool(self.cost_nanos or self.tokens)
+
+
+#: What an attempt leaves that reported nothing.
+NOTHING_REPORTED: Final = Report()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ from workflow_engine.definition import (
     define_stage,
 )
 from workflow_engine.engine import reap_worker, release_worker
-from workflow_engine.engine.decisions.outcomes import Completed
+from workflow_engine.engine.decisions.outcomes import Completed, Failed, Released
 from workflow_engine.engine.transitions.finish import finish
+from workflow_engine.errors import ErrorCode
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.store.moves.claims import claim
-from workflow_engine.store.records import AttemptOutcome, ClaimRequest, LogLine, Report
+from workflow_engine.store.records import AttemptOutcome, ClaimRequest, LogLine, Report, StageFailure
 from workflow_engine.store.schema.tables import runs
 
 if TYPE_CHECKING:
@@ -101,6 +102,25 @@ def test_a_refused_attempt_and_the_next_one_are_both_counted(start: Start) -> No
     assert run.output() == 1
     assert [attempt.cost for attempt in tester.list_attempts(run.id, "a")] == [QUARTER, 1]
     assert run.snapshot().total_cost == Decimal("1.25")
+
+
+def test_what_an_attempt_cost_that_is_given_back_in_a_group_that_failed_is_counted(start: Start) -> None:
+    members = [define_stage(id=name, execute=lambda _: 1, input=int, output=int) for name in ("a", "b")]
+    workflow: Any = WorkflowBuilder("two", input=int).parallel(*members).build()
+    tester = start(workflow)
+    run = tester.create_run(workflow, 1)
+    held: dict[str, Any] = {}
+    for message in tester.messages.waiting:
+        request = ClaimRequest(message.stage_run_id, 1, message.stage_id, tester.engine.worker_id, 30_000)
+        held[message.stage_id] = claim(tester.database, request)
+    finish(tester.engine, held["a"], Failed(StageFailure(ErrorCode.STAGE_ERROR, "ValueError", "no")), Report())
+
+    finish(tester.engine, held["b"], Released(), SPENT)
+
+    [attempt] = tester.list_attempts(run.id, "b")
+    snapshot = run.snapshot()
+    assert (attempt.outcome, attempt.cost) == (AttemptOutcome.RELEASED, QUARTER)
+    assert (snapshot.status, snapshot.total_cost, snapshot.total_tokens) == (RunStatus.FAILED, QUARTER, 7)
 
 
 def test_every_attempt_and_poll_shows_what_it_cost(start: Start) -> None:

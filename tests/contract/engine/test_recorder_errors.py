@@ -16,6 +16,7 @@ from workflow_engine.engine.transitions import finish
 from workflow_engine.errors import DatabaseUnavailableError
 from workflow_engine.store.connection.database import Database
 from workflow_engine.store.moves import postgres as moves_postgres
+from workflow_engine.store.moves import stage_moves
 from workflow_engine.store.schema.tables import metadata
 from workflow_engine.testing.kit import TurnedClock
 
@@ -72,7 +73,7 @@ def reported(tester: WorkflowTester, run: Any) -> tuple[Any, ...]:
 
 
 def test_what_one_form_cannot_record_the_other_does(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    complete, refusals = finish.complete_stage_run, iter([refuse])
+    complete, refusals = stage_moves.complete, iter([refuse])
 
     def refuse_once(*arguments: Any, **options: Any) -> None:
         next(refusals, complete)(*arguments, **options)
@@ -83,7 +84,7 @@ def test_what_one_form_cannot_record_the_other_does(start: Start, monkeypatch: p
     if tester.database.is_postgres:
         monkeypatch.setattr(moves_postgres, "complete", refuse)
     else:
-        monkeypatch.setattr(finish, "complete_stage_run", refuse_once)
+        monkeypatch.setattr(stage_moves, "complete", refuse_once)
 
     performed = tester.deliver()
 
@@ -99,7 +100,7 @@ def test_what_no_form_can_record_fails_the_stage_and_keeps_what_it_reported(
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
     monkeypatch.setattr(moves_postgres, "complete", refuse)
-    monkeypatch.setattr(finish, "complete_stage_run", refuse)
+    monkeypatch.setattr(stage_moves, "complete", refuse)
 
     performed = tester.deliver()
 
@@ -117,14 +118,14 @@ def test_a_report_that_cannot_be_recorded_costs_what_it_says(start: Start, monke
     workflow = workflow_of()
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
-    write = finish.write_annotations
+    keep = finish.keep_report
 
     def refuse_annotations(tx: Any, claim: Any, report: Any, instant: int) -> None:
         if report.annotations:
             refuse(tx)
-        write(tx, claim, report, instant)
+        keep(tx, claim, report, instant)
 
-    monkeypatch.setattr(finish, "write_annotations", refuse_annotations)
+    monkeypatch.setattr(finish, "keep_report", refuse_annotations)
 
     performed = tester.deliver()
 

@@ -25,7 +25,7 @@ from workflow_engine.errors import ErrorCode
 from workflow_engine.store.moves import postgres as moves_postgres
 from workflow_engine.store.moves.admission import admits
 from workflow_engine.store.moves.claims import claim
-from workflow_engine.store.moves.locked_run import LockedRun
+from workflow_engine.store.moves.locked_run import RUN_COLUMNS, LockedRun
 from workflow_engine.store.records import ClaimRequest, NewAnnotation, Report, StageFailure
 from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import runs
@@ -227,7 +227,8 @@ def counts_failures_in_the_statement_that_waits(monkeypatch: pytest.MonkeyPatch)
 
 def reads_the_run_before_it_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(tx: Connection, run_id: str) -> LockedRun | None:
-        unlocked = sa.select(runs, now().label("locked_at"), admits(runs).label("admits")).where(runs.c.id == run_id)
+        told = (now().label("locked_at"), admits(runs).label("admits"))
+        unlocked = sa.select(*RUN_COLUMNS, *told).where(runs.c.id == run_id)
         row = tx.execute(unlocked).mappings().first()
         tx.execute(sa.select(runs.c.id).where(runs.c.id == run_id).with_for_update())
         return LockedRun(tx, row) if row else None

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from workflow_engine.definition import Plan
 from workflow_engine.engine.data.stage_output import encode_output
-from workflow_engine.engine.transitions.finish import complete_stage_run
 from workflow_engine.engine.transitions.group_progress import fail_stage_run, settle
 from workflow_engine.engine.transitions.unit_of_work import with_run
 from workflow_engine.errors import ErrorCode, RunStateError, StageNotFoundError
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.payloads.secrets import redacting
-from workflow_engine.store.moves.attempts import has_callback
+from workflow_engine.store.moves import stage_moves
+from workflow_engine.store.moves.attempts import Callback, has_callback
 from workflow_engine.store.reads.runs import read_workflow_id
-from workflow_engine.store.records import AttemptOutcome, StageFailure
+from workflow_engine.store.records import StageFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.moves.locked_run import LockedRun
     from workflow_engine.store.records import StageRow
-
-_ACTOR = "outside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,50 +50,42 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
     with redacting(engine.redactor):
         payload = encode_output(engine, engine.registry.get(workflow_id).get_stage(key.stage_id), output)
 
-    def act(run: LockedRun, row: StageRow) -> None:
-        if not Plan.from_json(run.row["plan"]).is_understood:
+    def act(run: LockedRun, row: StageRow, callback: Callback) -> None:
+        if not Plan.from_json(run.row.plan).is_understood:
             raise RunStateError(f"The plan of run {run.id} was written by a later release; report to a process of that")
-        complete_stage_run(run, row, payload, new_fence=True)
+        stage_moves.complete(run, row, payload, callback)
         settle(run, engine.settings)
 
-    return _report(engine, key, AttemptOutcome.COMPLETED, act)
+    return _answer(engine, key, act)
 
 
 def fail_stage(engine: Engine, key: StageKey, error: str) -> bool:
     """Fail a suspended (or running) stage for good; otherwise like ``complete_stage``."""
     failure = StageFailure(ErrorCode.REPORTED, "ReportedFailure", engine.redactor.text(error)[:8192])
 
-    def act(run: LockedRun, row: StageRow) -> None:
-        fail_stage_run(run, row, failure, engine.settings, new_fence=True)
+    def act(run: LockedRun, row: StageRow, callback: Callback) -> None:
+        fail_stage_run(run, row, failure, engine.settings, by=callback)
 
-    return _report(engine, key, AttemptOutcome.FAILED, act, failure)
+    return _answer(engine, key, act)
 
 
-def _report(
-    engine: Engine,
-    key: StageKey,
-    outcome: AttemptOutcome,
-    act: Callable[[LockedRun, StageRow], None],
-    failure: StageFailure | None = None,
-) -> bool:
-    nonce = new_id()
+def _answer(engine: Engine, key: StageKey, act: Callable[[LockedRun, StageRow, Callback], None]) -> bool:
+    callback = Callback(new_id())
 
-    def report(run: LockedRun) -> bool:
+    def answer(run: LockedRun) -> bool:
         row = _find(run, key)
         if row is not None and (row.status.is_terminal or not row.is_live):
-            return has_callback(run.tx, row.id, nonce)  # by this call, if the answer to its commit was lost
+            return has_callback(run.tx, row.id, callback.nonce)  # by this call, if the answer to its commit was lost
         if not run.is_live:
             return False
         if row is None or row.status is StageStatus.PENDING:
             raise RunStateError(
                 f'Stage "{key.stage_id}" of run {run.id} has not started; there is nothing to report yet'
             )
-        run.close_attempt(row.id, row.fence, AttemptOutcome.CANCELLED)
-        run.record_callback(row, outcome, actor=_ACTOR, nonce=nonce, failure=failure)
-        act(run, row)
+        act(run, row, callback)
         return True
 
-    return with_run(engine, key.run_id, report)
+    return with_run(engine, key.run_id, answer)
 
 
 def _find(run: LockedRun, key: StageKey) -> StageRow | None:
@@ -106,9 +96,9 @@ def _find(run: LockedRun, key: StageKey) -> StageRow | None:
         is_known = row is not None and row.stage_id == key.stage_id
     else:
         row = next((row for row in run.live_stage_runs() if row.stage_id == key.stage_id), None)
-        groups = Plan.from_json(run.row["plan"]).groups
+        groups = Plan.from_json(run.row.plan).groups
         known = [stage.id for group in groups for stage in group]
         is_known = row is not None or key.stage_id in known
     if not is_known:
-        raise StageNotFoundError(key.stage_id, run.row["workflow_id"], known)
+        raise StageNotFoundError(key.stage_id, run.row.workflow_id, known)
     return row

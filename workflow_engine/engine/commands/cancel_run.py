@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workflow_engine.engine.transitions.group_progress import cancel_stage_run
 from workflow_engine.engine.transitions.unit_of_work import with_run
-from workflow_engine.events import EventType
-from workflow_engine.lifecycle import RunMove, RunStatus
+from workflow_engine.lifecycle import RunStatus
+from workflow_engine.store.moves import run_moves, stage_moves
 from workflow_engine.store.records import LONGEST_TOLD
 from workflow_engine.store.upkeep.overdue import orphaned_children
 
@@ -48,16 +47,15 @@ def cancel_orphans(engine: Engine) -> int:
 def _cancel(engine: Engine, run_id: str, reason: str | None) -> tuple[RunStatus, list[Hint]]:
     """Cancel one run; return its status and the messages that led to what was being executed."""
     executing: list[Hint] = []  # kept when the call is made again because its answer was lost
+    told = engine.redactor.text(reason)[:LONGEST_TOLD] if reason else None
 
     def act(run: LockedRun) -> tuple[RunStatus, list[Hint]]:
         active = run.active_stage_runs() if run.is_live else []
-        payload = {"reason": engine.redactor.text(reason)[:LONGEST_TOLD]} if reason else None
+        why = {"reason": "run cancelled", **({"message": told} if told else {})}
         for stage in active:
-            cancel_stage_run(
-                run, stage, {"reason": "run cancelled", **({"message": payload["reason"]} if payload else {})}
-            )
+            stage_moves.cancel(run, stage, why)
         if run.is_live:
-            run.move(RunMove.CANCEL, EventType.RUN_CANCELLED, payload)
+            run_moves.cancel(run, told)
         executing.extend(run.hint_of(stage) for stage in active if stage.lease_id is not None)
         return run.status, executing
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY, check_text
 from workflow_engine.clock import find_duration_problem, instant_to_ms, to_milliseconds
 from workflow_engine.engine.transitions.new_stage_runs import new_group
+from workflow_engine.engine.transitions.unit_of_work import after_commit
 from workflow_engine.errors import IdempotencyConflictError, InvalidDataError
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
@@ -18,14 +19,16 @@ from workflow_engine.payloads.secrets import redacting
 from workflow_engine.payloads.text import encode_json
 from workflow_engine.payloads.unset_fields import MARK
 from workflow_engine.priorities import check_priority
-from workflow_engine.store.moves.locked_run import LockedRun
+from workflow_engine.store.moves import changes
+from workflow_engine.store.moves.new_rows import add_group, insert_run
 from workflow_engine.store.reads.run_metadata import LONGEST_KEY, insert_metadata
 from workflow_engine.store.reads.runs import find_by_idempotency_key
+from workflow_engine.store.records import NewRun
 
 if TYPE_CHECKING:
     from workflow_engine.definition import Workflow
     from workflow_engine.engine.process.engine import Engine
-    from workflow_engine.store.moves.locked_run import Transaction
+    from workflow_engine.store.moves.locked_run import LockedRun, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +71,24 @@ def create_run(engine: Engine, request: CreateRun) -> CreatedRun:
     """
     workflow = _workflow_of(engine, request)
     with redacting(engine.redactor):
-        values, deadline = _columns(engine, workflow, request)
+        new, deadline = _new_run(engine, workflow, request)
     start_after = _instant(request.start_after, "start_after")
 
     def work(tx: Transaction) -> tuple[CreatedRun, LockedRun | None]:
-        while (run := LockedRun.insert(tx, values)) is None:
-            if (existing := existing_run(tx, values)) is not None:
+        while (run := insert_run(tx, new)) is None:
+            if (existing := existing_run(tx, new.id, new.idempotency_key, new.request_fingerprint)) is not None:
                 return existing, None
         if deadline is not None:
-            run.set(deadline_at=run.now + to_milliseconds(deadline))
+            changes.set_deadline(run, to_milliseconds(deadline))
         insert_metadata(tx, run.id, request.metadata)
         run.record(EventType.RUN_CREATED)
-        run.add_group(1, new_group(workflow.plan(), 1, engine.settings), start_after=start_after)
+        add_group(run, 1, new_group(workflow.plan(), 1, engine.settings), start_after=start_after)
         run.save()
         return CreatedRun(run.id, is_new=True), run
 
     created, run = engine.database.transact(work)
     if run is not None:
-        engine.dispatcher.dispatch(run.hints)
-        for hint, delay_ms in run.later:
-            engine.dispatcher.dispatch_later(hint, timedelta(milliseconds=delay_ms))
+        after_commit(engine, run)
     return created
 
 
@@ -98,10 +99,8 @@ def _workflow_of(engine: Engine, request: CreateRun) -> Workflow[Any, Any]:
     return engine.registry.get(request.workflow.id)
 
 
-def _columns(
-    engine: Engine, workflow: Workflow[Any, Any], request: CreateRun
-) -> tuple[dict[str, Any], timedelta | None]:
-    """Validate everything and return the run's columns, and its deadline where that is counted from now."""
+def _new_run(engine: Engine, workflow: Workflow[Any, Any], request: CreateRun) -> tuple[NewRun, timedelta | None]:
+    """Validate everything and return the run to insert, and its deadline where that is counted from now."""
     settings = engine.settings
     what = f'input of workflow "{workflow.id}"'
     value = {} if request.input is None and not _accepts_none(workflow) else request.input
@@ -114,25 +113,25 @@ def _columns(
     deadline = request.deadline if request.deadline is not None else workflow.deadline
     if isinstance(deadline, timedelta):
         _check_deadline(deadline)
-    values = {
-        "id": new_id(),
-        "workflow_id": workflow.id,
-        "workflow_name": workflow.name,
-        "workflow_type": workflow.type,
-        "workflow_version": workflow.version,
-        "priority": _priority_of(engine, workflow, request.priority),
-        "plan": workflow.plan().to_json(),
-        "input": input_text,
-        "config": config,
-        "metadata": _metadata_text(request.metadata, settings.max_metadata_bytes),
-        "idempotency_key": check_key(request.idempotency_key),
+    new = NewRun(
+        id=new_id(),
+        workflow_id=workflow.id,
+        workflow_name=workflow.name,
+        workflow_type=workflow.type,
+        workflow_version=workflow.version,
+        priority=_priority_of(engine, workflow, request.priority),
+        plan=workflow.plan().to_json(),
+        input=input_text,
+        config=config,
+        metadata=_metadata_text(request.metadata, settings.max_metadata_bytes),
+        idempotency_key=check_key(request.idempotency_key),
         # As earlier releases wrote the input: without saying which fields were set.
-        "request_fingerprint": fingerprint_of(workflow.id, input_text.replace(MARK, ""), config),
-        "deadline_at": None if isinstance(deadline, timedelta) else _instant(deadline, "deadline"),
-        "parent_run_id": request.parent_run_id,
-        "parent_stage_run_id": request.parent_stage_run_id,
-    }
-    return values, deadline if isinstance(deadline, timedelta) else None
+        request_fingerprint=fingerprint_of(workflow.id, input_text.replace(MARK, ""), config),
+        deadline_at=None if isinstance(deadline, timedelta) else _instant(deadline, "deadline"),
+        parent_run_id=request.parent_run_id,
+        parent_stage_run_id=request.parent_stage_run_id,
+    )
+    return new, deadline if isinstance(deadline, timedelta) else None
 
 
 def _accepts_none(workflow: Workflow[Any, Any]) -> bool:
@@ -190,21 +189,21 @@ def fingerprint_of(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def existing_run(tx: Transaction, values: Mapping[str, Any]) -> CreatedRun | None:
+def existing_run(tx: Transaction, run_id: str, key: str | None, fingerprint: str | None) -> CreatedRun | None:
     """Return the run that stands for the request, because the key, or an earlier try of this call, was first.
 
     None: the run that had the key was deleted since.
     """
-    if values["idempotency_key"] is None:
-        return CreatedRun(values["id"], is_new=True)
-    accepted = find_by_idempotency_key(tx, values["idempotency_key"])
+    if key is None:
+        return CreatedRun(run_id, is_new=True)
+    accepted = find_by_idempotency_key(tx, key)
     if accepted is None:
         return None
-    if accepted.run_id == values["id"]:
-        return CreatedRun(values["id"], is_new=True)
-    if accepted.request_fingerprint != values["request_fingerprint"]:
+    if accepted.run_id == run_id:
+        return CreatedRun(run_id, is_new=True)
+    if accepted.request_fingerprint != fingerprint:
         raise IdempotencyConflictError(
-            f"Idempotency key {values['idempotency_key']!r} stands for run {accepted.run_id}, "
+            f"Idempotency key {key!r} stands for run {accepted.run_id}, "
             "which has another workflow, input or config, or is another fork"
         )
     return CreatedRun(accepted.run_id, is_new=False)

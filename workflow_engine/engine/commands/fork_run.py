@@ -16,15 +16,18 @@ from workflow_engine.engine.commands.create_run import (
 )
 from workflow_engine.engine.commands.rerun_run import group_to_rerun, input_group_of, places_before
 from workflow_engine.engine.transitions.new_stage_runs import new_group
+from workflow_engine.engine.transitions.unit_of_work import after_commit
 from workflow_engine.errors import InvalidDataError, RunNotFoundError, RunStateError
 from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.payloads.secrets import redacting
 from workflow_engine.payloads.text import decode_json, encode_json
 from workflow_engine.priorities import check_priority
+from workflow_engine.store.moves import changes
 from workflow_engine.store.moves.locked_run import LockedRun
-from workflow_engine.store.reads.forks import copy_columns, stage_runs_to_share
+from workflow_engine.store.moves.new_rows import add_group, insert_run, share_outputs
 from workflow_engine.store.reads.run_metadata import copy_metadata
+from workflow_engine.store.records import NewRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from workflow_engine.definition import Workflow
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.moves.locked_run import Transaction
-    from workflow_engine.store.records import StageRow
+    from workflow_engine.store.records import RunRow, StageRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +84,13 @@ def fork_run(
     asked = _Fork(new_id(), run_id, from_stage, config or {}, priority, expected_generation, key)
     created, fork = engine.database.transact(lambda tx: _find_or_create(engine, tx, asked))
     if fork is not None:
-        engine.dispatcher.dispatch(fork.hints)
+        after_commit(engine, fork)
     return created
 
 
 def _find_or_create(engine: Engine, tx: Transaction, asked: _Fork) -> tuple[CreatedRun, LockedRun | None]:
-    request = {"id": asked.id, "idempotency_key": asked.key, "request_fingerprint": asked.fingerprint}
-    if asked.key is not None and (existing := existing_run(tx, request)) is not None:
+    request = asked.id, asked.key, asked.fingerprint
+    if asked.key is not None and (existing := existing_run(tx, *request)) is not None:
         return existing, None  # before anything is checked: the run that it came from may look different by now
     source = LockedRun.find(tx, asked.run_id)
     if source is None:
@@ -97,42 +100,49 @@ def _find_or_create(engine: Engine, tx: Transaction, asked: _Fork) -> tuple[Crea
             f"Run {source.id} is in generation {source.generation}; this request is for generation "
             f"{asked.expected_generation}"
         )
-    workflow = engine.registry.get(source.row["workflow_id"])
+    workflow = engine.registry.get(source.row.workflow_id)
     live = source.live_stage_runs()
     group = group_to_rerun(workflow, workflow.plan(), live, asked.from_stage)
-    values = {**_columns(engine, workflow, source, asked), **request}
-    while (fork := LockedRun.insert(tx, values)) is None:
-        if (existing := existing_run(tx, request)) is not None:
+    new = _new_run(engine, workflow, source.row, asked)
+    while (fork := insert_run(tx, new)) is None:
+        if (existing := existing_run(tx, *request)) is not None:
             return existing, None
+    copy_metadata(tx, source.id, fork.id)
     _begin(engine, workflow, fork, group, live)
     fork.record(EventType.RUN_CREATED, forked_from=asked.run_id, from_stage=asked.from_stage)
     fork.save()
     return CreatedRun(fork.id, is_new=True), fork
 
 
-def _columns(engine: Engine, workflow: Workflow[Any, Any], source: LockedRun, asked: _Fork) -> dict[str, Any]:
+def _new_run(engine: Engine, workflow: Workflow[Any, Any], source: RunRow, asked: _Fork) -> NewRun:
     with redacting(engine.redactor):
-        merged = workflow.resolve_config(_merge(decode_json(source.row["config"]), asked.config))
-    return {
-        **copy_columns(source.row),
-        "plan": workflow.plan().to_json(),
-        "config": encode_json(merged, what="config", max_bytes=engine.settings.max_payload_bytes),
-        "priority": source.row["priority"] if asked.priority is None else check_priority(asked.priority),
-        "forked_from": source.id,
-    }
+        merged = workflow.resolve_config(_merge(decode_json(source.config), asked.config))
+    return NewRun(
+        id=asked.id,
+        workflow_id=source.workflow_id,
+        workflow_name=source.workflow_name,
+        workflow_type=source.workflow_type,
+        workflow_version=source.workflow_version,
+        priority=source.priority if asked.priority is None else check_priority(asked.priority),
+        plan=workflow.plan().to_json(),
+        input=source.input,
+        config=encode_json(merged, what="config", max_bytes=engine.settings.max_payload_bytes),
+        metadata=source.metadata,
+        idempotency_key=asked.key,
+        request_fingerprint=asked.fingerprint,
+        forked_from=source.id,
+    )
 
 
 def _begin(engine: Engine, workflow: Workflow[Any, Any], fork: LockedRun, group: int, live: Sequence[StageRow]) -> None:
     """Give the fork the past that it shares, and its first group."""
     plan = workflow.plan()
-    copy_metadata(fork.tx, fork.row["forked_from"], fork.id)
     places = places_before(plan, group)
     shared = [row for row in live if places.get(row.stage_id) == row.execution_group]
-    fork.share_outputs(stage_runs_to_share(fork.tx, [row.id for row in shared]))
-    fork.set(input_group=input_group_of(shared, group))
+    share_outputs(fork, [row.id for row in shared])
     if workflow.deadline is not None:
-        fork.set(deadline_at=fork.now + to_milliseconds(workflow.deadline))
-    fork.add_group(group, new_group(plan, group, engine.settings))
+        changes.set_deadline(fork, to_milliseconds(workflow.deadline))
+    add_group(fork, group, new_group(plan, group, engine.settings), input_group=input_group_of(shared, group))
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

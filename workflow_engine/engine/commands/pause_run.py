@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from workflow_engine.engine.commands.redispatch import dispatch_what_is_due, redispatch
 from workflow_engine.engine.transitions.unit_of_work import with_run
 from workflow_engine.errors import RunStateError
-from workflow_engine.events import EventType
+from workflow_engine.store.moves import changes
 from workflow_engine.store.moves import paused_workflows as controls
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ def pause_run(engine: Engine, run_id: str) -> None:
 
     def act(run: LockedRun) -> None:
         _require_live(run, "paused")
-        if run.row["paused_at"] is None:
-            run.set(paused_at=run.now)
-            run.record(EventType.RUN_PAUSED)
+        if run.row.paused_at is None:
+            changes.pause(run)
 
     with_run(engine, run_id, act)
 
@@ -42,9 +41,8 @@ def resume_run(engine: Engine, run_id: str) -> None:
 
     def act(run: LockedRun) -> None:
         _require_live(run, "resumed")
-        if run.row["paused_at"] is not None:
-            run.set(paused_at=None)
-            run.record(EventType.RUN_RESUMED)
+        if run.row.paused_at is not None:
+            changes.resume(run)
             dispatch_what_is_due(run)
 
     with_run(engine, run_id, act)

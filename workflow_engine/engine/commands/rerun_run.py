@@ -10,16 +10,17 @@ from workflow_engine.engine.commands.create_run import check_key
 from workflow_engine.engine.transitions.new_stage_runs import new_stage_runs
 from workflow_engine.engine.transitions.unit_of_work import with_run
 from workflow_engine.errors import IdempotencyConflictError, RerunRefusedError, RunStateError
-from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
-from workflow_engine.lifecycle import RunMove, StageStatus
+from workflow_engine.lifecycle import StageStatus
+from workflow_engine.store.moves import changes, run_moves
+from workflow_engine.store.moves.new_rows import add_group
 from workflow_engine.store.reads.event_queries import find_rerun
 from workflow_engine.store.reads.runs import read_generation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from workflow_engine.definition import Plan, PlannedStage, Workflow
+    from workflow_engine.definition import Plan, Workflow
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.moves.locked_run import LockedRun
     from workflow_engine.store.records import StageRow
@@ -74,7 +75,7 @@ def rerun_run(
         earlier = _find_earlier(run, asked)
         if earlier is not None:
             return earlier
-        workflow = engine.registry.get(run.row["workflow_id"])
+        workflow = engine.registry.get(run.row.workflow_id)
         plan = workflow.plan()
         live = run.live_stage_runs()
         group = group_to_rerun(workflow, plan, live, asked.from_stage or _stage_that_it_had_come_to(run, live))
@@ -103,7 +104,7 @@ def _find_earlier(run: LockedRun, asked: _Rerun) -> int | None:
 
 
 def _stage_that_it_had_come_to(run: LockedRun, live: Sequence[StageRow]) -> str:
-    return next(stage.stage_id for stage in live if stage.execution_group == run.current_group)
+    return next(stage.stage_id for stage in live if stage.execution_group == run.row.current_group)
 
 
 def group_to_rerun(workflow: Workflow[Any, Any], plan: Plan, live: Sequence[StageRow], stage_id: str) -> int:
@@ -126,43 +127,32 @@ def _missing(stage_ids: set[str]) -> str:
 
 
 def _start_generation(engine: Engine, run: LockedRun, plan: Plan, group: int, asked: _Rerun) -> None:
-    kept = _kept_stage_runs(run, plan, group, asked.from_stage if asked.only else None)
-    run.set(generation=run.generation + 1)
-    for stage in run.live_stage_runs():
-        if stage.id not in kept.values():
-            run.supersede(stage)
-    deadline = engine.registry.get(run.row["workflow_id"]).deadline
-    run.move(
-        RunMove.RERUN,
-        EventType.RUN_RERUN,
-        {"from_stages": [stage.id for stage in plan.groups[group - 1] if stage.id not in kept], **asked.to_json()},
-        input_group=input_group_of(run.live_stage_runs(), group),
-        output_group=None,
-        error_code=None,
-        error_message=None,
-        failed_stage_run_id=None,
-        started_at=None,
-        deadline_at=None if deadline is None else run.now + to_milliseconds(deadline),
-        paused_at=None,
+    live = run.live_stage_runs()
+    kept = _kept_stage_runs(live, plan, group, asked.from_stage if asked.only else None)
+    for stage in live:
+        if stage not in kept:
+            changes.supersede(run, stage)
+    planned = [stage for stage in plan.groups[group - 1] if stage.id not in {row.stage_id for row in kept}]
+    deadline = engine.registry.get(run.row.workflow_id).deadline
+    new = run_moves.NewGeneration(
         plan=plan.to_json(),
+        input_group=input_group_of(kept, group),
+        deadline_in_ms=None if deadline is None else to_milliseconds(deadline),
+        told={"from_stages": [stage.id for stage in planned], **asked.to_json()},
     )
-    planned = [stage for stage in plan.groups[group - 1] if stage.id not in kept]
-    _add(engine, run, group, planned)
+    run_moves.rerun(run, new)
+    add_group(run, group, new_stage_runs(planned, engine.settings))
 
 
-def _kept_stage_runs(run: LockedRun, plan: Plan, group: int, only: str | None) -> dict[str, str]:
-    """Return the stage runs that stay, by stage id: those of earlier groups, and siblings of a stage rerun alone.
+def _kept_stage_runs(live: Sequence[StageRow], plan: Plan, group: int, only: str | None) -> list[StageRow]:
+    """Return the stage runs that stay: those of earlier groups, and siblings of a stage rerun alone.
 
     What the present definition does not have in that place any more is history, too.
     """
     places = places_before(plan, group)
     if only is not None:
         places |= {stage.id: group for stage in plan.groups[group - 1] if stage.id != only}
-    return {
-        row.stage_id: row.id
-        for row in run.live_stage_runs()
-        if row.status in _ENDED_WELL and places.get(row.stage_id) == row.execution_group
-    }
+    return [row for row in live if row.status in _ENDED_WELL and places.get(row.stage_id) == row.execution_group]
 
 
 def places_before(plan: Plan, group: int) -> dict[str, int]:
@@ -176,7 +166,3 @@ def input_group_of(live: Sequence[StageRow], group: int) -> int:
         row.execution_group for row in live if row.execution_group < group and row.status is StageStatus.COMPLETED
     ]
     return max(earlier, default=0)
-
-
-def _add(engine: Engine, run: LockedRun, group: int, planned: Sequence[PlannedStage]) -> None:
-    run.add_group(group, new_stage_runs(planned, engine.settings))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
-from workflow_engine.engine.transitions.group_progress import cancel_stage_run, fail_stage_run, is_draining, settle
+from workflow_engine.engine.transitions.group_progress import fail_stage_run, is_draining, settle
 from workflow_engine.engine.transitions.unit_of_work import for_each, with_stage_run
-from workflow_engine.events import EventType
-from workflow_engine.lifecycle import StageMove, StageStatus
-from workflow_engine.store.moves.attempts import first_release
+from workflow_engine.lifecycle import StageStatus
+from workflow_engine.store.moves import stage_moves
+from workflow_engine.store.moves.attempts import close_attempt, first_release
 from workflow_engine.store.moves.leases import leases_of
-from workflow_engine.store.records import AttemptOutcome
+from workflow_engine.store.records import NOTHING_REPORTED, AttemptOutcome
 
 if TYPE_CHECKING:
     from workflow_engine.engine.decisions.outcomes import Mismatched
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.moves.locked_run import LockedRun
-    from workflow_engine.store.records import Lease, StageRow
+    from workflow_engine.store.records import Lease, Report, StageFailure, StageRow
 
 _SHORTEST_MISMATCH_DELAY_MS = 200
 _LONGEST_MISMATCH_DELAY_MS = 5 * 60 * 1000
@@ -44,55 +45,43 @@ def release(engine: Engine, lease: Lease) -> bool:
     return bool(with_stage_run(engine, lease.stage_run_id, act))
 
 
-def release_stage_run(engine: Engine, run: LockedRun, stage: StageRow, **columns: Any) -> None:
+def release_stage_run(engine: Engine, run: LockedRun, stage: StageRow, report: Report = NOTHING_REPORTED) -> None:
     """Give a leased stage run of a locked run back, to be taken by anybody at once."""
-    if not _end_if_draining(engine, run, stage):
-        give_back(run, stage, delay_ms=0, **columns)
-
-
-def _end_if_draining(engine: Engine, run: LockedRun, stage: StageRow) -> bool:
-    """Cancel instead of giving back what would only wait in a group that has failed."""
-    if not is_draining(run):
-        return False
-    run.close_attempt(stage.id, stage.fence, AttemptOutcome.RELEASED)
-    if stage.status is StageStatus.RUNNING:
-        run.change_stage(stage, attempt=stage.attempt - 1)
-    cancel_stage_run(run, stage)
-    settle(run, engine.settings)
-    return True
-
-
-def give_back(run: LockedRun, stage: StageRow, *, delay_ms: int, **columns: Any) -> None:
-    """Return a leased stage run to those that wait, and send its message; the attempt does not count."""
-    run.close_attempt(stage.id, stage.fence, AttemptOutcome.RELEASED)
-    if stage.status is StageStatus.SUSPENDED:
-        run.move_stage(StageMove.NOT_READY, stage, new_fence=True, next_poll_at=run.now + delay_ms, **columns)
-        run.dispatch_poll(stage, delay_ms)
-        return
-    run.move_stage(
-        StageMove.RELEASE, stage, new_fence=True, attempt=stage.attempt - 1, available_at=run.now + delay_ms, **columns
-    )
-    run.record(EventType.STAGE_RELEASED, stage.stage_id, attempt=stage.attempt)
-    if delay_ms == 0:
-        run.dispatch(stage)
+    if is_draining(run):
+        _end(engine, run, stage, report)
     else:
-        run.dispatch_later(stage, delay_ms)
+        _give_back(run, stage, report)
 
 
-def release_mismatched(engine: Engine, run: LockedRun, stage: StageRow, outcome: Mismatched) -> None:
+def release_mismatched(engine: Engine, run: LockedRun, stage: StageRow, outcome: Mismatched, report: Report) -> None:
     """Give back what this worker has no definition for; fail it when that has gone on for too long."""
     since = stage.mismatch_since or run.now
     # Workers of another app may have given it back for hours: that says nothing about the stages of its own app.
     own_since = first_release(run.tx, stage.id, outcome.failure.type, since) or run.now
     if run.now - own_since > to_milliseconds(outcome.grace):
-        run.close_attempt(stage.id, stage.fence, AttemptOutcome.FAILED, outcome.failure)
-        fail_stage_run(run, stage, outcome.failure, engine.settings)
-        return
-    run.close_attempt(stage.id, stage.fence, AttemptOutcome.RELEASED, outcome.failure)
-    if _end_if_draining(engine, run, stage):
-        return
-    delay_ms = mismatch_delay_ms(run.now - since)
-    give_back(run, stage, delay_ms=delay_ms, mismatch_since=since)
+        fail_stage_run(run, stage, outcome.failure, engine.settings, by=report)
+    elif is_draining(run):
+        _end(engine, run, stage, report, outcome.failure)
+    else:
+        delay_ms = mismatch_delay_ms(run.now - since)
+        _give_back(run, replace(stage, mismatch_since=since), report, outcome.failure, delay_ms=delay_ms)
+
+
+def _end(engine: Engine, run: LockedRun, stage: StageRow, report: Report, reason: StageFailure | None = None) -> None:
+    """Cancel instead of giving back: it would only wait, in a group that has failed."""
+    close_attempt(run, stage, AttemptOutcome.RELEASED, reason, report)
+    if stage.status is StageStatus.RUNNING:
+        stage = replace(stage, attempt=stage.attempt - 1)
+    stage_moves.cancel(run, stage, report=report)
+    settle(run, engine.settings)
+
+
+def _give_back(
+    run: LockedRun, stage: StageRow, report: Report, reason: StageFailure | None = None, *, delay_ms: int = 0
+) -> None:
+    is_poll = stage.status is StageStatus.SUSPENDED
+    release_it = stage_moves.release_poll if is_poll else stage_moves.release
+    release_it(run, stage, delay_ms, report, reason)
 
 
 def mismatch_delay_ms(elapsed_ms: int) -> int:

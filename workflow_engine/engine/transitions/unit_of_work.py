@@ -6,35 +6,26 @@ Everything that moves a run goes through here, except the two one-statement form
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from workflow_engine.errors import RunNotFoundError
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.store.connection.error_texts import loggable
+from workflow_engine.store.moves import changes
 from workflow_engine.store.moves.locked_run import LockedRun
 from workflow_engine.store.reads.runs import database_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from workflow_engine.engine.process.engine import Engine
     from workflow_engine.store.moves.locked_run import Transaction
-    from workflow_engine.store.records import Hint, StageRow
+    from workflow_engine.store.records import StageRow
 
 logger = logging.getLogger("workflow_engine.engine")
 T = TypeVar("T")
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class _Done(Generic[T]):
-    value: T
-    hints: Sequence[Hint]
-    later: Sequence[tuple[Hint, int]]
-    #: The stage run to wake because its child ended in this unit.
-    waiting_parent: str | None
 
 
 def with_run(engine: Engine, run_id: str, act: Callable[[LockedRun], T]) -> T:
@@ -46,44 +37,45 @@ def with_run(engine: Engine, run_id: str, act: Callable[[LockedRun], T]) -> T:
         RunNotFoundError: There is no such run.
     """
 
-    def work(tx: Transaction) -> _Done[T]:
+    def work(tx: Transaction) -> tuple[T, LockedRun]:
         run = LockedRun.find(tx, run_id)
         if run is None:
             raise RunNotFoundError(run_id)
-        return _perform(run, act)
+        value = act(run)
+        run.save()
+        return value, run
 
-    return _after_commit(engine, engine.database.transact(work))
+    value, run = engine.database.transact(work)
+    after_commit(engine, run)
+    return value
 
 
 def with_stage_run(engine: Engine, stage_run_id: str, act: Callable[[LockedRun, StageRow], T]) -> T | None:
     """Call ``act`` with a stage run and its locked run, like ``with_run``; None when there is no such stage run."""
 
-    def work(tx: Transaction) -> _Done[T] | None:
+    def work(tx: Transaction) -> tuple[T, LockedRun] | None:
         run = LockedRun.of_stage_run(tx, stage_run_id)
         stage = run.stage_run(stage_run_id) if run else None
         if run is None or stage is None:
             return None
-        return _perform(run, lambda locked: act(locked, stage))
+        value = act(run, stage)
+        run.save()
+        return value, run
 
     done = engine.database.transact(work)
-    return None if done is None else _after_commit(engine, done)
+    if done is None:
+        return None
+    after_commit(engine, done[1])
+    return done[0]
 
 
-def _perform(run: LockedRun, act: Callable[[LockedRun], T]) -> _Done[T]:
-    was_live = run.is_live
-    value = act(run)
-    run.save()
-    ended = was_live and not run.is_live
-    return _Done(value, run.hints, run.later, run.row["parent_stage_run_id"] if ended else None)
-
-
-def _after_commit(engine: Engine, done: _Done[T]) -> T:
-    engine.dispatcher.dispatch(done.hints)
-    for hint, delay_ms in done.later:
+def after_commit(engine: Engine, run: LockedRun) -> None:
+    """Send the messages of a transaction that is committed, and wake the stage run that waits for a run which ended."""
+    engine.dispatcher.dispatch(run.hints)
+    for hint, delay_ms in run.later:
         engine.dispatcher.dispatch_later(hint, timedelta(milliseconds=delay_ms))
-    if done.waiting_parent is not None:
-        wake_parent(engine, done.waiting_parent)
-    return done.value
+    if run.has_just_ended:
+        wake_parent(engine, run.row.parent_stage_run_id)
 
 
 def for_each(engine: Engine, items: Iterable[Item], act: Callable[[Item], object]) -> int:
@@ -110,10 +102,9 @@ def wake(run: LockedRun, stage: StageRow) -> bool:
     if stage.status.is_terminal or not stage.is_live:
         return False
     if stage.status is StageStatus.SUSPENDED and stage.lease_id is None:
-        run.change_stage(stage, next_poll_at=run.now)
-        run.dispatch_poll(stage)
+        changes.poll_now(run, stage)
     else:
-        run.change_stage(stage, wake_sequence=stage.wake_sequence + 1)
+        changes.note_wake_up(run, stage)
     return True
 
 

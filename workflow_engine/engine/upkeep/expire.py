@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.decisions.outcomes import passed_max_wait, wait_timeout
-from workflow_engine.engine.transitions.group_progress import cancel_stage_run, fail_stage_run
+from workflow_engine.engine.transitions.group_progress import fail_stage_run
 from workflow_engine.engine.transitions.unit_of_work import for_each, with_run, with_stage_run
 from workflow_engine.errors import ErrorCode
-from workflow_engine.events import EventType
-from workflow_engine.lifecycle import RunMove, StageStatus
-from workflow_engine.priorities import RECOVERY_PRIORITY
+from workflow_engine.lifecycle import StageStatus
 from workflow_engine.store.connection.error_texts import summarize_any
+from workflow_engine.store.moves import changes, run_moves, stage_moves
 from workflow_engine.store.records import Limit, StageFailure
 from workflow_engine.store.upkeep.overdue import expired_in_queue, expired_suspensions, overdue_runs
 
@@ -39,13 +38,13 @@ def expire_suspensions(engine: Engine) -> int:
         if not is_idle or not stage.is_past_max_wait(run.now):
             return False
         if stage.final_poll_at is None:
-            run.change_stage(stage, final_poll_at=run.now, next_poll_at=run.now)
-            run.dispatch(stage, priority=RECOVERY_PRIORITY)
+            changes.ask_for_last_poll(run, stage)
             return True
         if stage.final_poll_at >= run.now - grace_ms:
             return False
         failure = wait_timeout(stage.stage_id, _max_wait_of(engine, run, stage), "nobody took its last poll")
-        return fail_stage_run(run, stage, failure, engine.settings, new_fence=True, cleanup_due_at=run.now)
+        fail_stage_run(run, stage, failure, engine.settings, by=None, owes_cleanup=True)
+        return True
 
     found = engine.database.read(lambda tx: expired_suspensions(tx, engine.settings.sweep_batch, grace_ms=grace_ms))
     return for_each(engine, found, lambda stage_run_id: with_stage_run(engine, stage_run_id, act))
@@ -61,7 +60,8 @@ def expire_queued(engine: Engine) -> int:
         passed = Limit("queue_timeout", "stage", until - stage.available_at, until)
         problem = f'No worker took stage "{stage.stage_id}" from queue "{stage.queue}" within {passed}'
         failure = StageFailure(ErrorCode.QUEUE_TIMEOUT, "QueueTimeout", problem, limit=passed)
-        return fail_stage_run(run, stage, failure, engine.settings, new_fence=True)
+        fail_stage_run(run, stage, failure, engine.settings, by=None)
+        return True
 
     found = engine.database.read(lambda tx: expired_in_queue(tx, engine.settings.sweep_batch))
     return for_each(engine, found, lambda stage_run_id: with_stage_run(engine, stage_run_id, act))
@@ -71,18 +71,15 @@ def expire_runs(engine: Engine) -> int:
     """Fail live runs past their deadline and cancel their stage runs; return how many."""
 
     def act(run: LockedRun) -> bool:
-        deadline = run.row["deadline_at"]
+        deadline = run.row.deadline_at
         if not run.is_live or deadline is None or deadline >= run.now:
             return False
         passed = Limit("deadline", "run", _deadline_ms(engine, run, deadline), deadline)
         failure = StageFailure(ErrorCode.DEADLINE, "Deadline", f"The run passed {passed}", limit=passed)
         for stage in run.active_stage_runs():
-            cancel_stage_run(run, stage, {"reason": "deadline passed", **failure.event})
-        if run.failed > 0:  # the stage that failed, while its siblings went on, is the cause
-            run.move(RunMove.FAIL, EventType.RUN_FAILED, run.cause())
-        else:
-            cause = {"error_code": failure.code.value, "error_message": failure.message}
-            run.move(RunMove.FAIL, EventType.RUN_FAILED, failure.event, **cause)
+            stage_moves.cancel(run, stage, {"reason": "deadline passed", **failure.event})
+        # The stage that failed, while its siblings went on, is the cause.
+        run_moves.fail(run, None if run.failed > 0 else failure)
         return True
 
     found = engine.database.read(lambda tx: overdue_runs(tx, engine.settings.sweep_batch))
@@ -94,7 +91,7 @@ def _deadline_ms(engine: Engine, run: LockedRun, deadline: int) -> int:
     workflow = _find_workflow(engine, run)
     if run.generation > 0 and workflow is not None and workflow.deadline is not None:
         return to_milliseconds(workflow.deadline)
-    return int(deadline - run.row["created_at"])
+    return deadline - run.row.created_at
 
 
 def _max_wait_of(engine: Engine, run: LockedRun, stage: StageRow) -> Limit:
@@ -106,7 +103,7 @@ def _max_wait_of(engine: Engine, run: LockedRun, stage: StageRow) -> Limit:
 def _find_workflow(engine: Engine, run: LockedRun) -> Workflow[Any, Any] | None:
     """Return the definition, for what is said about a limit: without it the limit ends things all the same."""
     try:
-        return engine.registry.find(run.row["workflow_id"])
+        return engine.registry.find(run.row.workflow_id)
     except Exception as error:  # noqa: BLE001 - a registry of the user's
-        logger.warning("workflow %s cannot be looked up: %s", run.row["workflow_id"], summarize_any(error))
+        logger.warning("workflow %s cannot be looked up: %s", run.row.workflow_id, summarize_any(error))
         return None

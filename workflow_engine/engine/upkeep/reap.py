@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
-from workflow_engine.engine.transitions.group_progress import cancel_stage_run, fail_stage_run, is_draining, settle
+from workflow_engine.engine.transitions.group_progress import fail_stage_run, is_draining, settle
 from workflow_engine.engine.transitions.unit_of_work import for_each, with_stage_run
 from workflow_engine.errors import ErrorCode
-from workflow_engine.events import EventType
-from workflow_engine.lifecycle import StageMove, StageStatus
+from workflow_engine.lifecycle import StageStatus
+from workflow_engine.store.moves import stage_moves
+from workflow_engine.store.moves.attempts import record_loss
 from workflow_engine.store.moves.leases import expired_leases, leases_of
-from workflow_engine.store.records import AttemptOutcome, StageFailure
+from workflow_engine.store.records import StageFailure
 
 if TYPE_CHECKING:
     from workflow_engine.engine.process.engine import Engine
@@ -38,8 +40,7 @@ def _reap(engine: Engine, lease: Lease, *, must_be_expired: bool) -> bool:
             return False
         if must_be_expired and stage.lease_until >= run.now:
             return False
-        run.close_attempt(stage.id, stage.fence, AttemptOutcome.LOST)
-        run.record(EventType.STAGE_LOST, stage.stage_id, attempt=stage.attempt, worker_id=stage.worker_id)
+        record_loss(run, stage)
         if stage.status is StageStatus.SUSPENDED:
             _return_poll(engine, run, stage)
         else:
@@ -50,31 +51,23 @@ def _reap(engine: Engine, lease: Lease, *, must_be_expired: bool) -> bool:
 
 
 def _return_attempt(engine: Engine, run: LockedRun, stage: StageRow) -> None:
-    crashes = stage.crashes + 1
-    if crashes >= stage.max_crashes:
-        fail_stage_run(run, stage, _worker_lost(stage, crashes), engine.settings, new_fence=True, crashes=crashes)
+    stage = replace(stage, crashes=stage.crashes + 1)
+    if stage.crashes >= stage.max_crashes:
+        fail_stage_run(run, stage, _worker_lost(stage, stage.crashes), engine.settings, by=None)
     elif is_draining(run):
-        run.change_stage(stage, crashes=crashes)
-        cancel_stage_run(run, stage)
+        stage_moves.cancel(run, stage)
         settle(run, engine.settings)
     else:
         # A stage that takes its workers down must not take all of them down in a row.
-        delay = to_milliseconds(engine.settings.lease) * (crashes - 1)
-        run.move_stage(StageMove.REAP, stage, new_fence=True, crashes=crashes, available_at=run.now + delay)
-        run.dispatch(stage) if delay == 0 else run.dispatch_later(stage, delay)
+        stage_moves.reap(run, stage, delay_ms=to_milliseconds(engine.settings.lease) * (stage.crashes - 1))
 
 
 def _return_poll(engine: Engine, run: LockedRun, stage: StageRow) -> None:
-    crashes = stage.poll_crashes + 1
-    if crashes >= stage.max_crashes:
-        fail_stage_run(run, stage, _worker_lost(stage, crashes), engine.settings, new_fence=True, poll_crashes=crashes)
-        return
-    # The last poll is asked for anew: its grace is for finding a worker, and this one had one.
-    asked_at = run.now if stage.is_past_max_wait(run.now) else None
-    run.move_stage(
-        StageMove.NOT_READY, stage, new_fence=True, poll_crashes=crashes, next_poll_at=run.now, final_poll_at=asked_at
-    )
-    run.dispatch_poll(stage)
+    stage = replace(stage, poll_crashes=stage.poll_crashes + 1)
+    if stage.poll_crashes >= stage.max_crashes:
+        fail_stage_run(run, stage, _worker_lost(stage, stage.poll_crashes), engine.settings, by=None)
+    else:
+        stage_moves.reap_poll(run, stage)
 
 
 def _worker_lost(stage: StageRow, crashes: int) -> StageFailure:

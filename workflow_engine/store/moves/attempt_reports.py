@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
@@ -30,23 +31,25 @@ def report_columns(report: Report) -> dict[str, Any]:
     return values
 
 
-def write_cost(tx: Connection, claim: Claim, report: Report) -> bool:
-    """Note on the attempt what it cost; False when it cost nothing, or that is noted already."""
-    if not report.has_cost:
-        return False
-    is_new = (attempts.c.cost_nanos.is_(None), attempts.c.tokens.is_(None))
-    noted = tx.execute(
-        update(attempts)
-        .where(attempts.c.stage_run_id == claim.stage_run_id, attempts.c.fence == claim.fence, *is_new)
-        .values(cost_nanos=report.cost_nanos, tokens=report.tokens)
-    )
-    return noted.rowcount == 1
+def keep_report(tx: Connection, claim: Claim, report: Report, instant: int) -> None:
+    """Insert what an accepted attempt leaves in tables of its own: log lines and annotations."""
+    write_log_lines(tx, claim, report.logs)
+    _write_annotations(tx, claim, report, instant)
 
 
-def add_cost(tx: Connection, claim: Claim, report: Report) -> None:
-    """Add what an attempt cost to its stage run, where no outcome of the attempt's does."""
-    sums = {"cost_nanos": stages.c.cost_nanos + report.cost_nanos, "tokens": stages.c.tokens + report.tokens}
-    tx.execute(update(stages).where(stages.c.id == claim.stage_run_id).values(**sums))
+def keep_report_of_refused(tx: Connection, claim: Claim, report: Report) -> None:
+    """Keep what holds of an attempt whatever became of its result: money is spent, once, and lines were written."""
+    if report.has_cost:
+        is_new = (attempts.c.cost_nanos.is_(None), attempts.c.tokens.is_(None))
+        noted = tx.execute(
+            update(attempts)
+            .where(attempts.c.stage_run_id == claim.stage_run_id, attempts.c.fence == claim.fence, *is_new)
+            .values(cost_nanos=report.cost_nanos, tokens=report.tokens)
+        )
+        if noted.rowcount == 1:
+            sums = report_columns(replace(report, metrics=None))
+            tx.execute(update(stages).where(stages.c.id == claim.stage_run_id).values(**sums))
+    write_log_lines(tx, claim, report.logs)
 
 
 def write_log_lines(tx: Connection, claim: Claim, lines: Sequence[LogLine]) -> None:
@@ -83,7 +86,7 @@ def flush_log_lines(tx: Connection, claim: Claim, lines: Sequence[LogLine]) -> N
         write_log_lines(tx, claim, lines)
 
 
-def write_annotations(tx: Connection, claim: Claim, report: Report, instant: int) -> None:
+def _write_annotations(tx: Connection, claim: Claim, report: Report, instant: int) -> None:
     """Insert the annotations that a stage left."""
     if report.annotations:
         tx.execute(

@@ -7,20 +7,20 @@ return the claim that was made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import select
 
 from workflow_engine.definition import StoredOutput
-from workflow_engine.events import EventType
-from workflow_engine.lifecycle import RunMove, RunStatus, StageMove, StageStatus
+from workflow_engine.lifecycle import RunStatus, StageStatus
+from workflow_engine.store.moves import changes, run_moves, stage_moves
 from workflow_engine.store.moves import postgres as moves_postgres
 from workflow_engine.store.moves.admission import still_admits_claims
 from workflow_engine.store.moves.claim_columns import claim_columns
 from workflow_engine.store.moves.locked_run import LockedRun
 from workflow_engine.store.records import Claim, ClaimKind
-from workflow_engine.store.schema.tables import attempts, outputs, runs, stages
+from workflow_engine.store.schema.tables import outputs, runs, stages
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -53,61 +53,21 @@ def _claim(tx: Connection, request: ClaimRequest) -> Claim | None:
     if stage.status is StageStatus.PENDING:
         _take_for_attempt(run, stage, request)
     else:
-        _take_for_poll(run, stage, request)
+        stage_moves.claim_poll(run, stage, request)
     run.save()
     return read_claim(tx, stage.id)
 
 
-def _may_be_claimed(tx: Connection, run: LockedRun, stage: StageRow) -> bool:
-    return stage.is_due and run.admits and still_admits_claims(tx, run.row["workflow_id"])
-
-
-def _lease(run: LockedRun, stage: StageRow, request: ClaimRequest) -> dict[str, Any]:
-    is_latest = stage.dispatch_number == request.dispatch_number
-    return {
-        "lease_id": request.nonce,
-        "lease_until": run.now + request.lease_ms,
-        "worker_id": request.worker_id,
-        "claimed_at": run.now,
-        "claimed_dispatch_at": stages.c.dispatched_at if is_latest else stages.c.claimed_dispatch_at,
-    }
-
-
 def _take_for_attempt(run: LockedRun, stage: StageRow, request: ClaimRequest) -> None:
-    attempt = stage.attempt + 1
-    run.move_stage(
-        StageMove.CLAIM,
-        stage,
-        new_fence=True,
-        attempt=attempt,
-        started_at=sa.func.coalesce(stages.c.started_at, run.now),
-        **_lease(run, stage, request),
-    )
-    _open_attempt(run, stage, request, ClaimKind.EXECUTE, attempt)
     if run.status is RunStatus.PENDING:
-        run.move(RunMove.START, EventType.RUN_STARTED, started_at=run.now)
-    elif run.row["started_at"] is None:  # the first claim of a rerun
-        run.set(started_at=run.now)
-    run.record(EventType.STAGE_STARTED, stage.stage_id, attempt=attempt)
+        run_moves.start(run)
+    elif run.row.started_at is None:
+        changes.note_restart(run)
+    stage_moves.claim(run, stage, request)
 
 
-def _take_for_poll(run: LockedRun, stage: StageRow, request: ClaimRequest) -> None:
-    run.move_stage(StageMove.CLAIM_POLL, stage, new_fence=True, polls=stages.c.polls + 1, **_lease(run, stage, request))
-    _open_attempt(run, stage, request, ClaimKind.POLL, stage.attempt)
-
-
-def _open_attempt(run: LockedRun, stage: StageRow, request: ClaimRequest, kind: ClaimKind, attempt: int) -> None:
-    run.tx.execute(
-        attempts.insert().values(
-            stage_run_id=stage.id,
-            fence=stage.fence + 1,
-            kind=kind.value,
-            attempt=attempt,
-            lease_id=request.nonce,
-            worker_id=request.worker_id,
-            started_at=run.now,
-        )
-    )
+def _may_be_claimed(tx: Connection, run: LockedRun, stage: StageRow) -> bool:
+    return stage.is_due and run.admits and still_admits_claims(tx, run.row.workflow_id)
 
 
 def read_claim(tx: Connection, stage_run_id: str) -> Claim | None:

@@ -1,6 +1,6 @@
 """PostgreSQL's forms of the two moves that every stage makes, claim and complete: one statement each.
 
-They do what ``claims`` and ``LockedRun`` do in several, row for row; the contract tests run both. Their text is
+They do what ``claims`` and the arrows do in several, row for row; the contract tests run both. Their text is
 composed at import of what must be said once only: statuses are those of the tables of moves (``lifecycle``), a stage
 run may be taken by the rule of ``admission``, a claim has the columns of ``claim_columns``, and a new stage run the
 fields of ``NewStageRun``. Read the statements from the top:
