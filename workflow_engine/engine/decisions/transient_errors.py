@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, StageTimeout
+from workflow_engine.engine.process.database_patience import ABSENCES
+from workflow_engine.errors import StageTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TRANSIENT: Final = (OSError, StageTimeout, DatabaseUnavailableError, DatabaseTimeoutError)
+_TRANSIENT: Final[tuple[type[BaseException], ...]] = (OSError, StageTimeout, *ABSENCES)
 _FILESYSTEM: Final = (
     FileNotFoundError,
     FileExistsError,

@@ -13,9 +13,8 @@ from workflow_engine.engine.execution.context_services import ContextServices
 from workflow_engine.engine.execution.perform import perform
 from workflow_engine.engine.execution.record_outcome import record_outcome
 from workflow_engine.engine.execution.run_on_cancel import run_cleanup
-from workflow_engine.engine.process.database_patience import PATIENCE_OF_OUTCOMES, patiently
+from workflow_engine.engine.process.database_patience import ABSENCES, PATIENCE_OF_OUTCOMES, patiently
 from workflow_engine.engine.transitions.release import release
-from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.log_context import ExecutedStage, executing
 from workflow_engine.payloads.secrets import redacting
 from workflow_engine.store.moves.claims import claim
@@ -111,7 +110,7 @@ def _record(engine: Engine, taken: Claim, held: HeldLease, outcome: Outcome, rep
         f"the outcome of stage {taken.stage_id} of run {taken.run_id}",
         record,
         longest=PATIENCE_OF_OUTCOMES,
-        absences=(DatabaseUnavailableError, DatabaseTimeoutError),
+        absences=ABSENCES,
     )
 
 

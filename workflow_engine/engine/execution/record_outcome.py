@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from workflow_engine.engine.decisions.failures import describe
 from workflow_engine.engine.decisions.outcomes import Failed
+from workflow_engine.engine.process.database_patience import ABSENCES
 from workflow_engine.engine.transitions.finish import finish
-from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, ErrorCode
+from workflow_engine.errors import ErrorCode
 from workflow_engine.store.connection.error_texts import loggable
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Repor
     for in_one_statement in (True, False):
         try:
             return outcome, finish(engine, claim, outcome, report, in_one_statement=in_one_statement)
-        except (DatabaseUnavailableError, DatabaseTimeoutError):
+        except ABSENCES:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the other form may be able to write it
             _log(error, claim)
@@ -43,7 +44,7 @@ def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Repor
     failed = Failed(_describe(engine, outcome, problem))
     try:
         return failed, finish(engine, claim, failed, report)
-    except (DatabaseUnavailableError, DatabaseTimeoutError):
+    except ABSENCES:
         raise
     except Exception as error:  # noqa: BLE001 - the texts of the report may be the cause; its numbers can be written
         _log(error, claim)
