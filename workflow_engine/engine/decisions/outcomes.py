@@ -55,7 +55,7 @@ class NotReady:
     state: str | None
     #: None means the suspension's own interval.
     wait_ms: int | None
-    #: What kept the poll from finding out.
+    #: The error that kept the poll from finding out.
     failure: StageFailure | None = None
     #: Whether the failure uses up one of the stage's attempts; the next poll that finds out gives all of them back.
     is_counted: bool = False
@@ -141,7 +141,7 @@ def decide_mismatch(reason: MismatchReason, problem: str, settings: Settings) ->
 def decide_suspension(
     suspend: Suspend[Any], state: str, metadata: str | None, stage: Stage[Any, Any], settings: Settings
 ) -> Suspended:
-    """Fix the waits of a suspension: its own, else the stage's, else the default; never below the floor."""
+    """Decide the waits of a suspension: its own, else the stage's, else the default; never below the floor."""
     interval = max(suspend.poll_interval or stage.poll_interval or settings.poll_interval, settings.min_poll_interval)
     max_wait = suspend.max_wait or stage.max_wait or settings.max_wait
     return Suspended(

@@ -47,7 +47,7 @@ _LONGEST_CHAIN: Final = 20
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether ``error`` only says that whoever was asked could not be reached, or could not answer now."""
+    """Tell whether ``error`` only says that a service could not be reached, or could not answer now."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_transient(member) for member in error.exceptions)
     verdicts = (verdict for link in _chain(error) if (verdict := _judge(link)) is not None)

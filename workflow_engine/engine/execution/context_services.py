@@ -1,4 +1,4 @@
-"""The engine's side of ``ContextPort``: what the methods of a context do. One for each execution."""
+"""The engine's side of ``ContextPort``, which the methods of a context call. One for each execution."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SECONDS_BETWEEN_CHECKS = 1.0
 
 
 class ContextServices:
-    """Keeps what is committed with the outcome; writes at once what others should see before it."""
+    """Writes at once the values that others should see before the outcome; ``buffer`` keeps the others for it."""
 
     def __init__(self, engine: Engine, claim: Claim, held: HeldLease) -> None:
         self._engine = engine

@@ -35,11 +35,11 @@ DISCARDED = "discarded"
 
 @dataclass(frozen=True, slots=True)
 class Performed:
-    """What came of a hint."""
+    """The result of a hint."""
 
     #: ``ignored``, ``discarded``, ``cleaned up``, or the outcome: completed, skipped, suspended, notready, retrying, …
     result: str
-    #: What went wrong, on one line, redacted: ``ValueError: no such page``.
+    #: The failure, on one line, redacted: ``ValueError: no such page``.
     problem: str | None = None
     run_id: str | None = None
     stage_id: str | None = None

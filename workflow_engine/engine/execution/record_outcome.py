@@ -22,7 +22,7 @@ logger = logging.getLogger("workflow_engine.engine")
 
 
 def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Report) -> tuple[Outcome, bool]:
-    """Record the outcome, and return what was recorded and whether it was accepted.
+    """Record the outcome, and return the outcome that was recorded and whether it was accepted.
 
     An outcome that cannot be written is tried once more, statement by statement; then the stage fails with
     ``NOT_RECORDED``. Otherwise its lease would run out, and the same would happen again until ``WORKER_LOST`` hides the
@@ -38,7 +38,7 @@ def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Repor
             return outcome, finish(engine, claim, outcome, report, in_one_statement=in_one_statement)
         except ABSENCES:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other form may be able to write it
+        except Exception as error:  # noqa: BLE001 - the other form may be able to write it
             _log(error, claim)
             problem = error
     failed = Failed(_describe(engine, outcome, problem))

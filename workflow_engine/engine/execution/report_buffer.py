@@ -83,7 +83,7 @@ class ReportBuffer:
             self._has_new_metrics = self._has_new_metrics or bool(sums)
 
     def take(self, failure: StageFailure | None = None, *, title: str = "") -> Report:
-        """Return what is to be committed with the outcome; its log lines are not kept any longer.
+        """Return the report that is committed with the outcome; its log lines are not kept any longer.
 
         Args:
             failure: How the attempt failed; the last line of its log, which no limit drops.

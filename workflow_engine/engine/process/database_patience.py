@@ -19,8 +19,8 @@ T = TypeVar("T")
 #: The engine's own database did not answer, or not in time: no fault of the code that asked it.
 ABSENCES: tuple[type[Exception], ...] = (DatabaseUnavailableError, DatabaseTimeoutError)
 
-#: The longest absence after which an outcome is still recorded. While the database is away nobody else can take its stage run, and after an
-#: absence the sweep gives live workers one lease before it takes anything back.
+#: The longest absence after which an outcome is still recorded. While the database is away no other worker can take the
+#: stage run, and after an absence the sweep gives live workers one lease before it takes anything back.
 PATIENCE_OF_OUTCOMES = timedelta(minutes=10)
 #: The longest absence that a body does not notice when it reads an output or an artifact.
 PATIENCE_OF_BODIES = timedelta(minutes=1)
