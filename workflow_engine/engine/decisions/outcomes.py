@@ -173,7 +173,7 @@ def decide_poll_error(
 ) -> NotReady | Failed:
     """Decide whether a poll that raised is made again.
 
-    After a transient error it is, for as long as the suspension may last; any other error follows the stage's ``Retry``.
+    It is after a transient error, as long as the suspension may last; any other error follows the stage's ``Retry``.
     """
     is_final = isinstance(error, NEVER_RETRIED + stage.retry.give_up_on)
     if isinstance(error, RetryAfter):

@@ -236,7 +236,7 @@ class _Loop:
         self._loop.set_default_executor(BodyExecutor())
         #: Also of the tasks that a body makes.
         self._calls_of: WeakKeyDictionary[asyncio.Future[Any], _Call] = WeakKeyDictionary()
-        #: The only lasting references to the tasks: asyncio's are weak, also to a task that awaits an unreferenced future.
+        #: The only lasting references to the tasks: asyncio's are weak, also while they wait.
         self._present: dict[_Call, asyncio.Task[None]] = {}
         self._is_retired = False
         self._is_stopped = False
