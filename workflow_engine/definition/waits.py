@@ -1,4 +1,4 @@
-"""What a suspended stage can wait for: one small value for each kind.
+"""The waits of suspended stages: one small value for each kind.
 
 A value names its kind by the text that is stored with the stage run. How the engine stores, asks for and ends a wait of
 that kind is in ``workflow_engine.engine.waits``.
@@ -15,7 +15,7 @@ OutputT_co = TypeVar("OutputT_co", covariant=True)
 
 
 class Wait(Generic[OutputT_co]):
-    """What ends a suspension. ``OutputT_co`` is the output that the engine gives a stage whose wait it ends itself."""
+    """A stage is suspended until it is over. ``OutputT_co`` is the output where the engine itself ends the wait."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What user code returns instead of an output, and how it wants to be retried: small frozen values."""
+"""The values that user code returns instead of an output, and the policy of its retries. Small and frozen."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Suspend(Generic[StateT_co]):
         {'batch_id': 'b-1'}
     """
 
-    #: What the poll needs to know; stored, so keep secrets out of it.
+    #: The facts that the poll needs, such as the id of a batch. Stored, so keep secrets out of it.
     state: StateT_co
     #: Wait between polls; the stage's ``poll_interval`` if None.
     poll_interval: timedelta | None = field(default=None, kw_only=True)
@@ -81,7 +81,7 @@ class Suspend(Generic[StateT_co]):
 
     @property
     def wait(self) -> Wait[Any]:
-        """What ends the suspension."""
+        """The wait whose end is the end of the suspension."""
         return self.state if isinstance(self.state, Wait) else Poll(self.state)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The output of a stage as it is recorded, whoever tells it: the body, a poll, a callback."""
+"""The output of a stage as it is recorded, whether the body, a poll or a callback tells it."""
 
 from __future__ import annotations
 

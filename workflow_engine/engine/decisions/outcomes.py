@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from workflow_engine.clock import LONGEST_DURATION, to_milliseconds
 from workflow_engine.definition.stages.outcomes import NEVER_RETRIED
 from workflow_engine.engine.decisions.transient_errors import is_transient
-from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, ErrorCode, RetryAfter
+from workflow_engine.engine.process.database_patience import ABSENCES
+from workflow_engine.errors import ErrorCode, RetryAfter
 from workflow_engine.store.records import Limit, StageFailure
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class NotReady:
     state: str | None
     #: None means the suspension's own interval.
     wait_ms: int | None
-    #: What kept the poll from finding out.
+    #: The error that kept the poll from finding out.
     failure: StageFailure | None = None
     #: Whether the failure uses up one of the stage's attempts; the next poll that finds out gives all of them back.
     is_counted: bool = False
@@ -109,8 +110,6 @@ Outcome = Completed | Skipped | Suspended | NotReady | Retrying | Failed | Misma
 
 #: How often the attempts of a stage run may end with ``RetryAfter``.
 MAX_POSTPONEMENTS = 100
-#: Errors of the engine's own database; an attempt that ends with one is retried even if ``retry_on`` does not name it.
-STORE_ERRORS: tuple[type[BaseException], ...] = (DatabaseUnavailableError, DatabaseTimeoutError)
 
 
 def decide_error(
@@ -118,7 +117,8 @@ def decide_error(
 ) -> Retrying | Failed:
     """Decide whether a failed attempt is tried again.
 
-    Attempts that vanished with their worker, and those that asked for a later one, have budgets of their own.
+    Attempts that vanished with their worker, and those that asked for a later one, have budgets of their own. An
+    attempt that the engine's own database failed is retried even if ``retry_on`` does not name its error.
     """
     if isinstance(error, RetryAfter):
         if claim.postponements >= MAX_POSTPONEMENTS:
@@ -126,7 +126,7 @@ def decide_error(
             return Failed(replace(failure, message=problem))
         return Retrying(failure, to_milliseconds(min(error.delay, LONGEST_DURATION)), is_postponement=True)
     failures = claim.attempt - claim.crashes - claim.postponements
-    is_ours = isinstance(error, STORE_ERRORS) and not isinstance(error, retry.give_up_on)
+    is_ours = isinstance(error, ABSENCES) and not isinstance(error, retry.give_up_on)
     if failures >= claim.max_attempts or not (is_ours or retry.covers(error)):
         return Failed(failure)
     return Retrying(failure, to_milliseconds(retry.delay(failures, random)))
@@ -141,7 +141,7 @@ def decide_mismatch(reason: MismatchReason, problem: str, settings: Settings) ->
 def decide_suspension(
     suspend: Suspend[Any], state: str, metadata: str | None, stage: Stage[Any, Any], settings: Settings
 ) -> Suspended:
-    """Fix the waits of a suspension: its own, else the stage's, else the default; never below the floor."""
+    """Decide the waits of a suspension: its own, else the stage's, else the default; never below the floor."""
     interval = max(suspend.poll_interval or stage.poll_interval or settings.poll_interval, settings.min_poll_interval)
     max_wait = suspend.max_wait or stage.max_wait or settings.max_wait
     return Suspended(
@@ -173,7 +173,7 @@ def decide_poll_error(
 ) -> NotReady | Failed:
     """Decide whether a poll that raised is made again.
 
-    After a transient error it is, for as long as the suspension may last; any other error follows the stage's ``Retry``.
+    It is after a transient error, as long as the suspension may last; any other error follows the stage's ``Retry``.
     """
     is_final = isinstance(error, NEVER_RETRIED + stage.retry.give_up_on)
     if isinstance(error, RetryAfter):

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, StageTimeout
+from workflow_engine.engine.process.database_patience import ABSENCES
+from workflow_engine.errors import StageTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TRANSIENT: Final = (OSError, StageTimeout, DatabaseUnavailableError, DatabaseTimeoutError)
+_TRANSIENT: Final[tuple[type[BaseException], ...]] = (OSError, StageTimeout, *ABSENCES)
 _FILESYSTEM: Final = (
     FileNotFoundError,
     FileExistsError,
@@ -46,7 +47,7 @@ _LONGEST_CHAIN: Final = 20
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether ``error`` only says that whoever was asked could not be reached, or could not answer now."""
+    """Tell whether ``error`` only says that a service could not be reached, or could not answer now."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_transient(member) for member in error.exceptions)
     verdicts = (verdict for link in _chain(error) if (verdict := _judge(link)) is not None)

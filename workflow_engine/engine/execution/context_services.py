@@ -1,4 +1,4 @@
-"""The engine's side of ``ContextPort``: what the methods of a context do. One for each execution."""
+"""The engine's side of ``ContextPort``, which the methods of a context call. One for each execution."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from workflow_engine.definition import ChildRun, StoredOutput
 from workflow_engine.engine.commands.callback_tokens import make_token
 from workflow_engine.engine.commands.create_run import CreateRun, create_run
 from workflow_engine.engine.execution.report_buffer import ReportBuffer
-from workflow_engine.engine.process.database_patience import PATIENCE_OF_BODIES, patiently
+from workflow_engine.engine.process.database_patience import ABSENCES, PATIENCE_OF_BODIES, patiently
 from workflow_engine.engine.transitions.unit_of_work import with_stage_run
-from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.events import EventType
 from workflow_engine.ids import id_of
 from workflow_engine.store.moves.attempt_reports import flush_log_lines
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Failures of the database that are no reason for a body to fail.
-_ABSENCES = (DatabaseUnavailableError, DatabaseTimeoutError)
 #: Progress events of one attempt that are written at once; later ones at most once a second.
 _FREE_PROGRESS = 20
 #: ``ctx.cancelled`` asks the database at most this often.
@@ -43,7 +40,7 @@ _SECONDS_BETWEEN_CHECKS = 1.0
 
 
 class ContextServices:
-    """Keeps what is committed with the outcome; writes at once what others should see before it."""
+    """Writes at once the values that others should see before the outcome; ``buffer`` keeps the others for it."""
 
     def __init__(self, engine: Engine, claim: Claim, held: HeldLease) -> None:
         self._engine = engine
@@ -78,7 +75,7 @@ class ContextServices:
             return
         try:
             self._engine.database.transact(lambda tx: flush_log_lines(tx, self._claim, lines))
-        except _ABSENCES:
+        except ABSENCES:
             self.buffer.put_back(lines)
 
     def report_progress(self, fraction: float, message: str | None, details: Mapping[str, object]) -> None:
@@ -97,7 +94,7 @@ class ContextServices:
             if stage.fence == self._claim.fence and stage.lease_id is not None:
                 run.record(EventType.STAGE_PROGRESS, stage.stage_id, **payload)
 
-        with suppress(*_ABSENCES):  # progress is only shown: not worth failing for
+        with suppress(*ABSENCES):  # progress is only shown: not worth failing for
             with_stage_run(self._engine, self._claim.stage_run_id, act)
 
     def is_cancelled(self) -> bool:
@@ -112,7 +109,7 @@ class ContextServices:
         now = self._engine.clock.monotonic()
         if now - self._last_check >= _SECONDS_BETWEEN_CHECKS:
             self._last_check = now
-            with suppress(*_ABSENCES):  # unknown now; it is known at the end of the lease at the latest
+            with suppress(*ABSENCES):  # unknown now; it is known at the end of the lease at the latest
                 if not is_held(self._engine.database, self._claim.lease):
                     self._held.lost.set()
         return self._held.lost.is_set()

@@ -13,9 +13,8 @@ from workflow_engine.engine.execution.context_services import ContextServices
 from workflow_engine.engine.execution.perform import perform
 from workflow_engine.engine.execution.record_outcome import record_outcome
 from workflow_engine.engine.execution.run_on_cancel import run_cleanup
-from workflow_engine.engine.process.database_patience import PATIENCE_OF_OUTCOMES, patiently
+from workflow_engine.engine.process.database_patience import ABSENCES, PATIENCE_OF_OUTCOMES, patiently
 from workflow_engine.engine.transitions.release import release
-from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from workflow_engine.log_context import ExecutedStage, executing
 from workflow_engine.payloads.secrets import redacting
 from workflow_engine.store.moves.claims import claim
@@ -36,11 +35,11 @@ DISCARDED = "discarded"
 
 @dataclass(frozen=True, slots=True)
 class Performed:
-    """What came of a hint."""
+    """The result of a hint."""
 
     #: ``ignored``, ``discarded``, ``cleaned up``, or the outcome: completed, skipped, suspended, notready, retrying, …
     result: str
-    #: What went wrong, on one line, redacted: ``ValueError: no such page``.
+    #: The failure, on one line, redacted: ``ValueError: no such page``.
     problem: str | None = None
     run_id: str | None = None
     stage_id: str | None = None
@@ -111,7 +110,7 @@ def _record(engine: Engine, taken: Claim, held: HeldLease, outcome: Outcome, rep
         f"the outcome of stage {taken.stage_id} of run {taken.run_id}",
         record,
         longest=PATIENCE_OF_OUTCOMES,
-        absences=(DatabaseUnavailableError, DatabaseTimeoutError),
+        absences=ABSENCES,
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def match_definition(engine: Engine, claim: Claim) -> tuple[Workflow[Any, Any], Stage[Any, Any]] | Mismatched:
-    """Return the workflow and the stage, or what this worker lacks of them. No code of the stage is called here."""
+    """Return the workflow and the stage, or the one that this worker lacks. No code of the stage is called here."""
     try:
         workflow = engine.registry.find(claim.workflow_id)
     except Exception as error:  # noqa: BLE001 - a registry of the user's

@@ -36,7 +36,7 @@ logger = logging.getLogger("workflow_engine.engine")
 
 
 def perform(engine: Engine, claim: Claim, port: ContextPort, held: HeldLease) -> Outcome:
-    """Execute the claimed stage run, or ask for what it waits for; whatever the user's code raises is an outcome."""
+    """Execute the claimed stage run, or ask whether its wait is over. An error of the user's code is an outcome."""
     matched = match_definition(engine, claim)
     if isinstance(matched, Mismatched):
         return matched

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from workflow_engine.engine.decisions.failures import describe
 from workflow_engine.engine.decisions.outcomes import Failed
+from workflow_engine.engine.process.database_patience import ABSENCES
 from workflow_engine.engine.transitions.finish import finish
-from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, ErrorCode
+from workflow_engine.errors import ErrorCode
 from workflow_engine.store.connection.error_texts import loggable
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ logger = logging.getLogger("workflow_engine.engine")
 
 
 def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Report) -> tuple[Outcome, bool]:
-    """Record the outcome, and return what was recorded and whether it was accepted.
+    """Record the outcome, and return the outcome that was recorded and whether it was accepted.
 
     An outcome that cannot be written is tried once more, statement by statement; then the stage fails with
     ``NOT_RECORDED``. Otherwise its lease would run out, and the same would happen again until ``WORKER_LOST`` hides the
@@ -35,15 +36,15 @@ def record_outcome(engine: Engine, claim: Claim, outcome: Outcome, report: Repor
     for in_one_statement in (True, False):
         try:
             return outcome, finish(engine, claim, outcome, report, in_one_statement=in_one_statement)
-        except (DatabaseUnavailableError, DatabaseTimeoutError):
+        except ABSENCES:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other form may be able to write it
+        except Exception as error:  # noqa: BLE001 - the other form may be able to write it
             _log(error, claim)
             problem = error
     failed = Failed(_describe(engine, outcome, problem))
     try:
         return failed, finish(engine, claim, failed, report)
-    except (DatabaseUnavailableError, DatabaseTimeoutError):
+    except ABSENCES:
         raise
     except Exception as error:  # noqa: BLE001 - the texts of the report may be the cause; its numbers can be written
         _log(error, claim)

@@ -27,7 +27,7 @@ _MOST_TOKENS = 10**15
 
 
 class ReportBuffer:
-    """May be added to by all threads of a body. ``metrics`` is the JSON text of those that the stage run has already."""
+    """All threads of a body may add to it. ``metrics`` is the JSON text of those that the stage run has already."""
 
     def __init__(self, engine: Engine, metrics: str) -> None:
         self._engine = engine
@@ -70,7 +70,7 @@ class ReportBuffer:
             self._annotations.append(NewAnnotation(key, text))
 
     def add(self, cost: Decimal, tokens: int, metrics: Mapping[str, float]) -> None:
-        """Add to cost, tokens and metrics; raises ValueError, having added nothing, where no column could hold the sum."""
+        """Add to cost, tokens and metrics; raises ValueError, and adds nothing, where no column could hold the sum."""
         with self._lock:
             sums = {name: self._metrics.get(name, 0.0) + value for name, value in metrics.items()}
             if self._cost + cost > _MOST_COST or self._tokens + tokens > _MOST_TOKENS:
@@ -83,7 +83,7 @@ class ReportBuffer:
             self._has_new_metrics = self._has_new_metrics or bool(sums)
 
     def take(self, failure: StageFailure | None = None, *, title: str = "") -> Report:
-        """Return what is to be committed with the outcome; its log lines are not kept any longer.
+        """Return the report that is committed with the outcome; its log lines are not kept any longer.
 
         Args:
             failure: How the attempt failed; the last line of its log, which no limit drops.

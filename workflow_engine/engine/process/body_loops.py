@@ -106,7 +106,7 @@ class BodyLoops:
             call.move_to(self._current)
 
     def _end_late(self, call: _Call, timeout: timedelta | None) -> None:
-        """Raise what becomes of a call whose limit has passed; return if it has ended in the last moment."""
+        """Raise the error of a call whose limit has passed; return if it has ended in the last moment."""
         loop = call.home
         call.leave()
         if not call.answer.cancelled():
@@ -154,7 +154,7 @@ class BodyLoops:
 
 @dataclass(frozen=True, slots=True)
 class _Blocker:
-    """What a silent loop was seen to execute."""
+    """The code that a silent loop was seen to execute."""
 
     call: _Call | None
     stack: str
@@ -206,7 +206,7 @@ class _Call:
         return self.answer.done() or bool(wait([self.answer], max(seconds, 0.0)).done)
 
     def leave(self) -> None:
-        """Wait no longer: what the call still does on its loop is cancelled; no effect on a call that has ended."""
+        """Wait no longer. The tasks of the call on its loop are cancelled; no effect on a call that has ended."""
         if not self.answer.cancelled() and self.answer.cancel():
             self.home.cancel(self)
 
@@ -227,7 +227,7 @@ _present_call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("wo
 
 
 class _Loop:
-    """A loop, its thread, and what is known of the tasks on it."""
+    """A loop, its thread, and the calls to which the tasks on it belong."""
 
     def __init__(self) -> None:
         self.thread = threading.Thread(target=self._run, name="workflow-async", daemon=True)
@@ -236,7 +236,7 @@ class _Loop:
         self._loop.set_default_executor(BodyExecutor())
         #: Also of the tasks that a body makes.
         self._calls_of: WeakKeyDictionary[asyncio.Future[Any], _Call] = WeakKeyDictionary()
-        #: The only lasting references to the tasks: asyncio's are weak, also to a task that awaits an unreferenced future.
+        #: The only lasting references to the tasks: asyncio's are weak, also while they wait.
         self._present: dict[_Call, asyncio.Task[None]] = {}
         self._is_retired = False
         self._is_stopped = False
@@ -275,7 +275,7 @@ class _Loop:
         return answered.wait(seconds)
 
     def find_blocker(self) -> _Blocker:
-        """Return what the loop executes at this moment."""
+        """Return the call and the stack that the loop executes at this moment."""
         task = asyncio.current_task(self._loop)
         frame = sys._current_frames().get(self.thread.ident or 0)  # noqa: SLF001 - documented, though its name begins so
         stack = "".join(traceback.format_stack(frame)[-MOST_FRAMES:]) if frame else ""
@@ -290,7 +290,7 @@ class _Loop:
         self._send(self._stop)
 
     def _run(self) -> None:
-        """Turn the loop until it is told to stop: whatever a task raises through it, the others go on."""
+        """Turn the loop until it is told to stop; an error that a task raises through it does not end the others."""
         asyncio.set_event_loop(self._loop)
         try:
             while not self._is_stopped:
@@ -345,7 +345,7 @@ class _Loop:
         self._loop.stop()
 
     async def _wind_up(self) -> None:
-        """Cancel what is left, as asyncio.run does, but wait for it only so long."""
+        """Cancel the tasks that are left, as asyncio.run does, and wait for them for ``WIND_UP_SECONDS`` at most."""
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()

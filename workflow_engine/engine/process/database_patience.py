@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from workflow_engine.errors import DatabaseUnavailableError
+from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("workflow_engine.engine")
 T = TypeVar("T")
 
-#: The longest absence after which an outcome is still recorded. While the database is away nobody else can take its stage run, and after an
-#: absence the sweep gives live workers one lease before it takes anything back.
+#: The engine's own database did not answer, or not in time: no fault of the code that asked it.
+ABSENCES: tuple[type[Exception], ...] = (DatabaseUnavailableError, DatabaseTimeoutError)
+
+#: The longest absence after which an outcome is still recorded. While the database is away no other worker can take the
+#: stage run, and after an absence the sweep gives live workers one lease before it takes anything back.
 PATIENCE_OF_OUTCOMES = timedelta(minutes=10)
 #: The longest absence that a body does not notice when it reads an output or an artifact.
 PATIENCE_OF_BODIES = timedelta(minutes=1)

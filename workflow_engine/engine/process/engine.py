@@ -1,4 +1,4 @@
-"""The engine: what every command needs, one per process."""
+"""The engine: the settings, connections and threads that every command needs, one per process."""
 
 from __future__ import annotations
 

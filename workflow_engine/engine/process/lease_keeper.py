@@ -67,7 +67,7 @@ class LeaseKeeper:
             self._start()
             self._changed.notify()
         if self._clock.monotonic() - claimed_at > self._pause:
-            self.renew()  # the claim took long to be answered: the lease may be about to run out, or be somebody else's
+            self.renew()  # the claim was answered late: the lease may be about to run out, or lost already
         try:
             yield held
         finally:

@@ -6,7 +6,8 @@ import itertools
 from typing import TYPE_CHECKING
 
 from workflow_engine.clock import to_milliseconds
-from workflow_engine.errors import DatabaseTimeoutError, DatabaseUnavailableError, InvalidRequestError
+from workflow_engine.engine.process.database_patience import ABSENCES
+from workflow_engine.errors import InvalidRequestError
 from workflow_engine.lifecycle import TERMINAL_RUN
 from workflow_engine.store.reads.runs import database_now, read_run_states
 from workflow_engine.store.upkeep.retention import count_prunable, prune_batch
@@ -56,7 +57,7 @@ def _prune_status(engine: Engine, status: RunStatus, ended_before: int, most_bat
     for _ in batches:
         try:
             batch = engine.database.transact(_batch_of(status, ended_before, size))
-        except (DatabaseTimeoutError, DatabaseUnavailableError):
+        except ABSENCES:
             if size == 1:
                 raise
             size //= 10  # runs with millions of log lines cannot all go within the time limits of statements and locks

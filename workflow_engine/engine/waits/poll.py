@@ -1,4 +1,4 @@
-"""Waiting for what the stage's own poll asks for."""
+"""Waiting until the stage's own poll says that the work is done."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RunsKind(WaitKind[Runs]):
-    """The output is the outputs of the runs, keyed by run id, once all have COMPLETED; a bad end of one fails the stage."""
+    """The outputs of the runs, keyed by run id, are the output once all have COMPLETED. A bad end fails the stage."""
 
     wait = Runs
 
@@ -46,6 +46,6 @@ class RunsKind(WaitKind[Runs]):
                 return Failed(describe(StageError(f"Run {run_id} that the stage waits for {problem}"), engine.redactor))
         if any(states[run_id].status is not RunStatus.COMPLETED for run_id in run_ids):
             return decide_pending(None, None, execution.stage, claim, engine.settings)
-        # Only now: the end of each run wakes the stage, and reading outputs each time would cost the square of their number.
+        # Only now: the end of each run wakes the stage, and reading all outputs each time would be quadratic.
         results = read(lambda: engine.database.read(lambda tx: read_run_results(tx, run_ids)))
         return Completed(execution.encode_output({run_id: results[run_id].output() for run_id in run_ids}))

@@ -1,4 +1,4 @@
-"""What the engine has to know of a kind of wait."""
+"""The engine's side of a kind of wait."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class WaitKind(ABC, Generic[WaitT]):
 
     @abstractmethod
     def ask(self, execution: StageExecution) -> Completed | NotReady | Failed:
-        """Find out whether the wait is over. Whatever is raised is decided like an error of a poll."""
+        """Find out whether the wait is over. An error that is raised is decided like one of a poll."""
 
     def find_lack(self, stage: Stage[Any, Any]) -> str | None:
-        """Return what the stage's definition lacks that ``ask`` needs, as a sentence; None if it lacks nothing."""
+        """Say in a sentence which part that ``ask`` needs is missing in the stage's definition; None if it has all."""
 
     def decode(self, stage: Stage[Any, Any], state: str) -> Any:
         """Return from the stored text the state that ``on_cancel`` is given; None where the stage had given none."""
