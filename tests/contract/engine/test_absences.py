@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.contract.engine.stages import chain, step
 from workflow_engine.definition import (
     NoInput,
     Pending,
     Retry,
     Suspend,
-    WorkflowBuilder,
     define_async_batch_stage,
     define_stage,
 )
@@ -55,17 +55,6 @@ class Absence:
             return method(work, **options)
 
         return call
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=int, output=Any, **options)
-
-
-def chain(*stages: Any) -> Any:
-    builder: Any = WorkflowBuilder("chain", input=int)
-    for one in stages:
-        builder = builder.pipe(one)
-    return builder.build()
 
 
 @pytest.fixture

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from tests.contract.engine.stages import begun, chain, polled, stage_of, step
+from workflow_engine.definition import Pending, Retry, Suspend, define_async_batch_stage
+from workflow_engine.engine import read_token
 from workflow_engine.errors import (
+    ConfigurationError,
     InvalidDataError,
     InvalidRequestError,
     RunNotFoundError,
     RunStateError,
     StageNotFoundError,
 )
-from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 if TYPE_CHECKING:
@@ -24,33 +26,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
-
-
-def polled(name: str = "waits", check: Callable[..., Any] = lambda _: Pending(), **options: Any) -> Any:
-    return define_async_batch_stage(
-        id=name, execute=lambda _: Suspend(7), check=check, input=int, output=int, state=int, **options
-    )
-
-
-def stage_of(run: RunHandle[Any], name: str = "waits") -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
-
-
-def begun(start: Start, *stages: Any, **settings: Any) -> tuple[WorkflowTester, RunHandle[Any]]:
-    workflow = chain(*stages)
-    tester = start(workflow, **settings)
-    return tester, tester.create_run(workflow, 1)
 
 
 def test_an_outcome_from_outside_completes_a_suspended_stage_and_the_run_goes_on(start: Start) -> None:
@@ -71,7 +46,7 @@ def test_a_failure_from_outside_fails_the_stage_for_good(start: Start) -> None:
 
     accepted = tester.fail_stage(run.id, "waits", "provider says no, token=abc")
 
-    error = stage_of(run).error
+    error = stage_of(run, "waits").error
     assert (accepted, run.status, error.code) == (True, RunStatus.FAILED, "REPORTED")
     assert error.message == "provider says no, token=[redacted]"
 
@@ -160,7 +135,7 @@ def test_an_output_that_does_not_fit_is_refused_and_the_stage_goes_on_waiting(st
     with pytest.raises(InvalidDataError):
         tester.complete_stage(run.id, "waits", "five")
 
-    assert stage_of(run).status is StageStatus.SUSPENDED
+    assert stage_of(run, "waits").status is StageStatus.SUSPENDED
 
 
 def test_a_token_stands_for_one_stage_run(start: Start) -> None:
@@ -192,7 +167,7 @@ def test_a_token_that_is_forged_malformed_or_expired_is_refused(start: Start, sp
     with pytest.raises(InvalidRequestError, match="not valid"):
         tester.complete_by_token(token if spoil == "expire" else spoilt.get(spoil, spoil), 5)
 
-    assert stage_of(run).status is StageStatus.SUSPENDED
+    assert stage_of(run, "waits").status is StageStatus.SUSPENDED
 
 
 @pytest.mark.parametrize("is_told", ["while the body runs", "when the stage waits"])
@@ -215,7 +190,7 @@ def test_a_body_makes_the_token_that_completes_its_own_stage_run(start: Start, i
 
     was_first = is_told == "when the stage waits"
     assert (performed.result, accepted) == ("suspended" if was_first else "discarded", was_first)
-    assert (stage_of(run).status, run.output()) == (StageStatus.COMPLETED, 5)
+    assert (stage_of(run, "waits").status, run.output()) == (StageStatus.COMPLETED, 5)
 
 
 def test_a_poll_makes_a_token_of_the_same_stage_run(start: Start) -> None:
@@ -232,7 +207,7 @@ def test_a_poll_makes_a_token_of_the_same_stage_run(start: Start) -> None:
     accepted = tester.fail_by_token(tokens[0], "refused")
 
     assert accepted
-    assert stage_of(run).error.message == "refused"
+    assert stage_of(run, "waits").error.message == "refused"
 
 
 def test_a_body_that_wants_a_token_without_signing_key_fails_and_is_told_the_setting(start: Start) -> None:
@@ -247,3 +222,10 @@ def report_with(tester: WorkflowTester, report: str) -> Callable[[str, str], boo
     if report == "complete":
         return lambda run_id, stage: tester.complete_stage(run_id, stage, 5)
     return lambda run_id, stage: tester.fail_stage(run_id, stage, "no")
+
+
+def test_an_empty_signing_key_is_none(start: Start) -> None:
+    tester = start(chain(step("a")), signing_key="")
+
+    with pytest.raises(ConfigurationError, match="signing key"):
+        read_token(tester.engine, "x.1.y")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from tests.contract.engine.stages import chain, polled, stage_of, step
+from workflow_engine.definition import Pending, Retry, Suspend, define_async_batch_stage
 from workflow_engine.errors import LeaseLost, RetryAfter, RunStateError
 from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
@@ -19,27 +20,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
-
-
-def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
-
-
-def polled(name: str = "a", check: Callable[..., Any] = lambda _: Pending(), **options: Any) -> Any:
-    return define_async_batch_stage(
-        id=name, execute=lambda _: Suspend(7), check=check, input=int, output=int, state=int, **options
-    )
 
 
 def noting(seen: list[Any], item: Any, result: Any) -> Any:
@@ -76,7 +56,7 @@ def in_state(state: str, start: Start, hook: Hook, entered: list[str]) -> tuple[
         return 1
 
     is_polled = state in {"suspended", "polling"}
-    first = polled(check=check, on_cancel=hook) if is_polled else step("a", body, on_cancel=hook)
+    first = polled("a", check=check, on_cancel=hook) if is_polled else step("a", body, on_cancel=hook)
     workflow = chain(first, step("after", lambda ctx: noting(entered, "after", ctx.input)))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
@@ -157,7 +137,7 @@ def test_a_hook_that_raises_is_called_again_and_given_up_in_the_end(start: Start
 
 def test_a_hook_that_takes_its_workers_down_is_given_up_too(start: Start) -> None:
     calls: list[int] = []
-    workflow = chain(polled(on_cancel=lambda _: calls.append(1)))
+    workflow = chain(polled("a", on_cancel=lambda _: calls.append(1)))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
     tester.run_until_idle()
@@ -175,7 +155,7 @@ def test_a_hook_that_takes_its_workers_down_is_given_up_too(start: Start) -> Non
 
 def test_max_wait_owes_the_hook_as_well(start: Start) -> None:
     hook = Hook()
-    workflow = chain(polled(on_cancel=hook, max_wait=timedelta(minutes=1), poll_interval=timedelta(hours=1)))
+    workflow = chain(polled("a", on_cancel=hook, max_wait=timedelta(minutes=1), poll_interval=timedelta(hours=1)))
     tester = start(workflow)
     tester.create_run(workflow, 1)
     tester.run_until_idle()
@@ -275,7 +255,7 @@ def test_what_runs_when_a_run_is_paused_ends_and_what_follows_is_held(start: Sta
 
 
 def test_polls_of_a_paused_run_are_held_and_its_waits_go_on(start: Start) -> None:
-    workflow = chain(polled(check=lambda ctx: ctx.state, max_wait=timedelta(hours=2)))
+    workflow = chain(polled("a", check=lambda ctx: ctx.state, max_wait=timedelta(hours=2)))
     tester = start(workflow, final_poll_grace=timedelta(hours=1))
     kept, late = (tester.create_run(workflow, 1) for _ in range(2))
     tester.run_until_idle()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.contract.engine.stages import chain
 from workflow_engine.arguments import LONGEST_IDEMPOTENCY_KEY
 from workflow_engine.definition import (
     Pending,
     Retry,
     Suspend,
-    WorkflowBuilder,
     define_async_batch_stage,
     define_stage,
 )
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def chain(*stages: Any, name: str) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int)
-    for one in stages:
-        builder = builder.pipe(one)
-    return builder.build()
 
 
 CHILD = chain(define_stage(id="work", execute=lambda ctx: ctx.input * 2, input=int, output=int), name="child")

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.contract.engine.stages import chain, stage_of, step
 from workflow_engine.definition import (
     Pending,
     Retry,
     Suspend,
-    WorkflowBuilder,
     define_async_batch_stage,
-    define_stage,
 )
 from workflow_engine.engine import reap_worker, release_worker, sweep
-from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.store.connection.database import Database
 from workflow_engine.store.records import AttemptOutcome
@@ -30,21 +28,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.services import PostgresServer
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
-
-
-def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def die(tester: WorkflowTester) -> None:

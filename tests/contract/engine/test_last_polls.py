@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.definition import Pending, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from tests.contract.engine.stages import chain, polled, stage_of, step, suspended
+from workflow_engine.definition import Pending, Suspend
 from workflow_engine.engine import reap_worker, wake, with_stage_run
 from workflow_engine.errors import RetryAfter
 from workflow_engine.facade.run_handle import RunHandle
@@ -21,36 +22,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
-
-
-def polled(name: str = "waits", check: Callable[..., Any] = lambda _: Pending(), **options: Any) -> Any:
-    suspend = options.pop("suspend", Suspend(7))
-    execute = options.pop("execute", lambda _: suspend)
-    return define_async_batch_stage(id=name, execute=execute, check=check, input=int, output=int, state=int, **options)
-
-
-def stage_of(run: RunHandle[Any], name: str = "waits") -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
-
-
-def suspended(start: Start, *stages: Any, **settings: Any) -> tuple[WorkflowTester, RunHandle[Any]]:
-    workflow = chain(*stages)
-    tester = start(workflow, **settings)
-    run = tester.create_run(workflow, 1)
-    for _ in list(tester.messages.waiting):
-        tester.deliver()
-    return tester, run
 
 
 @pytest.mark.parametrize("behaviour", ["pends", "asks for later", "raises", "hangs"])
@@ -81,7 +52,7 @@ def test_max_wait_ends_the_suspension_whatever_the_last_poll_does(start: Start, 
     tester.run_until_idle()
     released.set()
 
-    found = stage_of(run)
+    found = stage_of(run, "waits")
     assert (found.status, found.error.code, found.polls) == (StageStatus.FAILED, "WAIT_TIMEOUT", 2)
     assert (run.status, run.snapshot().error_code, cleaned) == (RunStatus.FAILED, "WAIT_TIMEOUT", [7])
 
@@ -94,7 +65,7 @@ def test_what_had_come_in_time_is_taken_when_nobody_could_ask_until_after_max_wa
     tester.advance(timedelta(days=3))
     tester.run_until_idle()
 
-    assert (run.output(), stage_of(run).polls, cleaned) == (7, 1, [])
+    assert (run.output(), stage_of(run, "waits").polls, cleaned) == (7, 1, [])
 
 
 def test_child_runs_that_had_ended_in_time_are_taken_when_nobody_could_ask_until_after_max_wait(start: Start) -> None:
@@ -130,17 +101,17 @@ def test_child_runs_that_are_late_fail_the_stage_that_waits_for_them(start: Star
 
     tester.run_to_end(run)
 
-    assert (stage_of(run).error.code, stage_of(run).polls) == ("WAIT_TIMEOUT", 3)
+    assert (stage_of(run, "waits").error.code, stage_of(run, "waits").polls) == ("WAIT_TIMEOUT", 3)
 
 
 def next_waits(tester: WorkflowTester, run: RunHandle[Any], polls: int) -> list[float | None]:
     """Poll so often, each time when it is due; return the wait that follows each poll, in seconds."""
     waits: list[float | None] = []
     for _ in range(polls):
-        tester.advance(stage_of(run).next_poll_at - tester.now() + timedelta(milliseconds=1))
+        tester.advance(stage_of(run, "waits").next_poll_at - tester.now() + timedelta(milliseconds=1))
         before = tester.now()
         tester.run_until_idle()
-        found = stage_of(run)
+        found = stage_of(run, "waits")
         waits.append(round((found.next_poll_at - before).total_seconds(), 1) if found.next_poll_at else None)
     return waits
 
@@ -151,7 +122,7 @@ def test_the_last_poll_comes_as_soon_as_max_wait_is_over(start: Start) -> None:
     waits = next_waits(tester, run, 2)
 
     assert waits[0] == pytest.approx(3600, abs=60)
-    assert (waits[1], stage_of(run).error.code) == (None, "WAIT_TIMEOUT")
+    assert (waits[1], stage_of(run, "waits").error.code) == (None, "WAIT_TIMEOUT")
 
 
 def test_a_poll_that_was_under_way_when_max_wait_passed_is_followed_by_the_last_one(start: Start) -> None:
@@ -167,7 +138,7 @@ def test_a_poll_that_was_under_way_when_max_wait_passed_is_followed_by_the_last_
 
     tester.run_until_idle()
 
-    assert (run.output(), stage_of(run).polls) == (7, 2)
+    assert (run.output(), stage_of(run, "waits").polls) == (7, 2)
 
 
 def test_a_wake_up_during_the_last_poll_is_asked_for_once_more(start: Start) -> None:
@@ -182,7 +153,7 @@ def test_a_wake_up_during_the_last_poll_is_asked_for_once_more(start: Start) -> 
 
     tester.run_until_idle()
 
-    assert (run.output(), stage_of(run).polls) == (7, 2)
+    assert (run.output(), stage_of(run, "waits").polls) == (7, 2)
 
 
 def test_a_last_poll_that_is_lost_with_its_worker_is_made_by_another(start: Start) -> None:
@@ -199,7 +170,7 @@ def test_a_last_poll_that_is_lost_with_its_worker_is_made_by_another(start: Star
 
     tester.run_until_idle()
 
-    assert (run.output(), stage_of(run).polls) == (7, 2)
+    assert (run.output(), stage_of(run, "waits").polls) == (7, 2)
 
 
 @pytest.mark.parametrize("why", ["no worker", "paused"])
@@ -216,9 +187,9 @@ def test_a_last_poll_that_nobody_takes_is_given_up_after_its_grace(start: Start,
         tester.sweep()
         if why == "paused":
             tester.run_until_idle()
-        seen.append(stage_of(run).status.value[:4])
+        seen.append(stage_of(run, "waits").status.value[:4])
 
-    found = stage_of(run)
+    found = stage_of(run, "waits")
     assert seen == ["SUSP", "SUSP", "SUSP", "SUSP", "FAIL", "FAIL"]
     assert (found.error.code, found.polls) == ("WAIT_TIMEOUT", 0)
     assert "nobody took its last poll" in found.error.message
@@ -243,7 +214,7 @@ def test_a_poll_of_a_run_of_low_priority_has_its_turn_under_a_load_that_never_en
         tester.deliver()
         delivered += 1
 
-    assert (run.output(), stage_of(run).polls) == (7, 1)
+    assert (run.output(), stage_of(run, "waits").polls) == (7, 1)
     assert delivered < 200
     assert tester.messages.waiting
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from tests.contract.engine.stages import chain, step
+from workflow_engine.definition import Pending, Retry, Suspend, define_async_batch_stage
 from workflow_engine.engine import reap_worker
 from workflow_engine.errors import RunStateError
 from workflow_engine.lifecycle import RunStatus
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
 
 #: The package has a function of this name.
 pruning = importlib.import_module("workflow_engine.engine.upkeep.prune")
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
 
 
 class LostAnswers:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from workflow_engine.definition import Pending, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from tests.contract.engine.stages import chain, step
+from workflow_engine.definition import Pending, Suspend, define_async_batch_stage
 from workflow_engine.engine import execute_stage
 from workflow_engine.errors import ErrorCode, StoreError
 from workflow_engine.lifecycle import RUN_MOVES, STAGE_MOVES, Move, RunStatus, StageStatus
@@ -27,17 +28,6 @@ if TYPE_CHECKING:
     from workflow_engine.store.records import StageRow
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
 
 
 STATUSES = tuple(StageStatus)

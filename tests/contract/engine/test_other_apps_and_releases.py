@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
+from tests.contract.engine.stages import chain, stage_of, step
 from workflow_engine.definition import (
     Pending,
     Plan,
     Retry,
     Suspend,
-    WorkflowBuilder,
     define_async_batch_stage,
-    define_stage,
 )
 from workflow_engine.engine import reap_worker, sweep
 from workflow_engine.errors import RunStateError
@@ -40,17 +39,6 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 
 
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=int, output=Any, **options)
-
-
-def chain(*members: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in members:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
-
-
 def polled(check: Callable[..., Any] = lambda ctx: ctx.state, **options: Any) -> Any:
     return define_async_batch_stage(
         id="waits", execute=lambda _: Suspend(7), check=check, input=int, output=int, state=int, **options
@@ -58,10 +46,6 @@ def polled(check: Callable[..., Any] = lambda ctx: ctx.state, **options: Any) ->
 
 
 OTHER_APP = chain(step("x"), name="other")
-
-
-def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def be_taken_by(tester: WorkflowTester, worker: Engine, duration: timedelta, step: timedelta) -> int:

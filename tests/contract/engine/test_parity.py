@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 
+from tests.contract.engine.stages import step
 from workflow_engine.definition import (
     GroupOutput,
     Pending,
@@ -18,7 +19,6 @@ from workflow_engine.definition import (
     Suspend,
     WorkflowBuilder,
     define_async_batch_stage,
-    define_stage,
 )
 from workflow_engine.engine.transitions import finish
 from workflow_engine.lifecycle import TERMINAL_RUN, RunStatus
@@ -40,10 +40,6 @@ TABLES = (
     "workflow_outputs", "workflow_artifacts",
 )  # fmt: skip
 HOST_AND_PROCESS = {"worker_id", "lease_id"}
-
-
-def step(name: str, body: Callable[..., Any], *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
 
 
 def chain(*stages: Any, name: str = "chain", takes: Any = int) -> Any:

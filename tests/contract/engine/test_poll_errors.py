@@ -8,7 +8,8 @@ from urllib.error import URLError
 
 import pytest
 
-from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from tests.contract.engine.stages import polled, stage_of, suspended
+from workflow_engine.definition import Pending, Retry
 from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import StageStatus
 
@@ -20,44 +21,14 @@ if TYPE_CHECKING:
     Start = Callable[..., WorkflowTester]
 
 
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
-
-
-def polled(name: str = "waits", check: Callable[..., Any] = lambda _: Pending(), **options: Any) -> Any:
-    suspend = options.pop("suspend", Suspend(7))
-    execute = options.pop("execute", lambda _: suspend)
-    return define_async_batch_stage(id=name, execute=execute, check=check, input=int, output=int, state=int, **options)
-
-
-def stage_of(run: RunHandle[Any], name: str = "waits") -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
-
-
-def suspended(start: Start, *stages: Any, **settings: Any) -> tuple[WorkflowTester, RunHandle[Any]]:
-    workflow = chain(*stages)
-    tester = start(workflow, **settings)
-    run = tester.create_run(workflow, 1)
-    for _ in list(tester.messages.waiting):
-        tester.deliver()
-    return tester, run
-
-
 def next_waits(tester: WorkflowTester, run: RunHandle[Any], polls: int) -> list[float | None]:
     """Poll so often, each time when it is due; return the wait that follows each poll, in seconds."""
     waits: list[float | None] = []
     for _ in range(polls):
-        tester.advance(stage_of(run).next_poll_at - tester.now() + timedelta(milliseconds=1))
+        tester.advance(stage_of(run, "waits").next_poll_at - tester.now() + timedelta(milliseconds=1))
         before = tester.now()
         tester.run_until_idle()
-        found = stage_of(run)
+        found = stage_of(run, "waits")
         waits.append(round((found.next_poll_at - before).total_seconds(), 1) if found.next_poll_at else None)
     return waits
 
@@ -84,7 +55,7 @@ def test_an_outage_that_outlasts_max_wait_fails_the_stage_and_says_what_the_last
 
     tester.run_to_end(run)
 
-    found = stage_of(run)
+    found = stage_of(run, "waits")
     assert (found.status, found.polls, found.error.code) == (StageStatus.FAILED, 3, "WAIT_TIMEOUT")
     assert "the last poll failed: no answer" in found.error.message
 
@@ -102,7 +73,7 @@ def test_other_errors_of_a_poll_follow_the_stages_retry_and_an_answer_gives_the_
     waits = next_waits(tester, run, 8)
 
     assert [wait and round(wait, -1) for wait in waits] == [100, 30, 100, 30, 30, 100, 200, None]
-    found = stage_of(run)
+    found = stage_of(run, "waits")
     assert (found.status, found.polls, found.error.type, found.attempt) == (StageStatus.FAILED, 8, "ValueError", 1)
 
 
@@ -118,7 +89,7 @@ def test_an_outage_does_not_use_up_the_attempts_of_other_errors(start: Start) ->
 
     tester.run_to_end(run)
 
-    assert (run.output(), stage_of(run).polls) == (7, 14)
+    assert (run.output(), stage_of(run, "waits").polls) == (7, 14)
 
 
 def test_give_up_on_wins_over_an_error_being_transient(start: Start) -> None:
@@ -129,7 +100,7 @@ def test_give_up_on_wins_over_an_error_being_transient(start: Start) -> None:
 
     tester.run_to_end(run)
 
-    assert (stage_of(run).polls, stage_of(run).error.type) == (1, "ConnectionRefusedError")
+    assert (stage_of(run, "waits").polls, stage_of(run, "waits").error.type) == (1, "ConnectionRefusedError")
 
 
 class ProviderBusy(Exception):  # noqa: N818 - a state of the provider
@@ -144,5 +115,5 @@ def test_what_retry_on_names_is_transient_and_any_other_error_fails_the_stage(st
 
     tester.run_to_end(run)
 
-    found = stage_of(run)
+    found = stage_of(run, "waits")
     assert (found.polls, found.error.type, found.attempt) == (2, "LookupError", 1)

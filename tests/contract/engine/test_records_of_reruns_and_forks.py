@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_engine.definition import GroupOutput, Retry, WorkflowBuilder, define_stage
+from tests.contract.engine.stages import step
+from workflow_engine.definition import GroupOutput, Retry, WorkflowBuilder
 from workflow_engine.errors import ArtifactNotFoundError
 
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any], *, takes: Any = Any, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
 
 
 def chain(*stages: Any) -> Any:

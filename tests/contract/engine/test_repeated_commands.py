@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
-from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from tests.contract.engine.stages import step
+from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage
 from workflow_engine.errors import IdempotencyConflictError, RunStateError
 
 if TYPE_CHECKING:
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=int, output=Any, **options)
 
 
 def waiting(name: str) -> Any:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.contract.engine.stages import chain, step
 from workflow_engine.definition import (
     GroupOutput,
     Pending,
     Retry,
     Suspend,
-    WorkflowBuilder,
     as_registry,
     define_async_batch_stage,
-    define_stage,
 )
 from workflow_engine.errors import (
     InvalidDataError,
@@ -32,17 +31,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
 
 
 def polled(name: str, check: Callable[..., Any] = lambda ctx: ctx.state) -> Any:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from workflow_engine.definition import Retry, WorkflowBuilder, define_stage
+from tests.contract.engine.stages import chain, stage_of, step
+from workflow_engine.definition import Retry
 from workflow_engine.engine import release_worker
 from workflow_engine.errors import (
     DefinitionError,
@@ -33,21 +34,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
-
-
-def stage_of(run: RunHandle[Any], name: str = "a") -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def fails_with(error: BaseException) -> Callable[[Any], Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.contract.engine.stages import chain, stage_of, step
 from workflow_engine.definition import (
     GroupOutput,
     Pending,
     Retry,
     Suspend,
-    WorkflowBuilder,
     define_async_batch_stage,
     define_stage,
 )
@@ -27,21 +28,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
-
-
-def stage_of(run: RunHandle[Any], name: str) -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
 
 
 def skipped(name: str, **options: Any) -> Any:
@@ -142,6 +128,30 @@ def test_a_skip_if_that_raises_is_tried_again(start: Start) -> None:
     tester.run_to_end(run)
 
     assert (stage_of(run, "a").status, stage_of(run, "a").attempt) == (StageStatus.SKIPPED, 2)
+
+
+def test_a_skip_if_that_hangs_is_within_the_time_limit_of_its_stage(start: Start) -> None:
+    forever = threading.Event()
+
+    def hangs(_: Any) -> bool:
+        return forever.wait(5)
+
+    stage = define_stage(
+        id="a",
+        execute=lambda _: 1,
+        input=int,
+        output=int,
+        skip_if=hangs,
+        timeout=timedelta(seconds=0.2),
+        retry=Retry(max_attempts=1),
+    )
+    tester = start(chain(stage))
+    run = tester.create_run("chain", 1)
+
+    tester.deliver()
+
+    forever.set()
+    assert (run.status, run.list_stages()[0].error.code) == (RunStatus.FAILED, "TIMEOUT")
 
 
 def test_a_rerun_after_skipped_stages_finds_the_nearest_output(start: Start) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.contract.engine.stages import chain, polled, stage_of, step, suspended
 from workflow_engine.definition import (
     GroupOutput,
     Pending,
     Suspend,
     WorkflowBuilder,
     define_async_batch_stage,
-    define_stage,
 )
 from workflow_engine.engine import reap_worker, wake, with_stage_run
 from workflow_engine.errors import RetryAfter
@@ -30,40 +30,10 @@ if TYPE_CHECKING:
     Start = Callable[..., WorkflowTester]
 
 
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
-
-
-def polled(name: str = "waits", check: Callable[..., Any] = lambda _: Pending(), **options: Any) -> Any:
-    suspend = options.pop("suspend", Suspend(7))
-    execute = options.pop("execute", lambda _: suspend)
-    return define_async_batch_stage(id=name, execute=execute, check=check, input=int, output=int, state=int, **options)
-
-
-def stage_of(run: RunHandle[Any], name: str = "waits") -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
-
-
-def suspended(start: Start, *stages: Any, **settings: Any) -> tuple[WorkflowTester, RunHandle[Any]]:
-    workflow = chain(*stages)
-    tester = start(workflow, **settings)
-    run = tester.create_run(workflow, 1)
-    for _ in list(tester.messages.waiting):
-        tester.deliver()
-    return tester, run
-
-
 def test_a_suspension_that_nothing_would_end_fails_at_once_and_is_not_tried_again(start: Start) -> None:
     tester, run = suspended(start, step("waits", lambda _: Suspend(7)))
 
-    failed = stage_of(run)
+    failed = stage_of(run, "waits")
     assert (failed.status, failed.attempt) == (StageStatus.FAILED, 1)
     assert "returned Suspend but has no poll to end it; pass poll=" in failed.error.message
     assert tester.messages.waiting == []
@@ -92,7 +62,7 @@ def test_several_members_of_a_group_wait_side_by_side_and_the_last_one_lets_the_
     assert run.output() == 21
 
 
-def test_8_07_completed_siblings_of_a_suspended_member_never_run_again(start: Start) -> None:
+def test_completed_siblings_of_a_suspended_member_never_run_again(start: Start) -> None:
     calls: list[str] = []
 
     def look(ctx: Any) -> int:
@@ -151,7 +121,7 @@ def test_numbers_of_body_and_polls_add_up(start: Start) -> None:
 
     tester.run_to_end(run)
 
-    found = stage_of(run)
+    found = stage_of(run, "waits")
     assert (found.cost, found.tokens) == (4, 20)
     assert found.metrics == {"submitted": 3, "rows": 7, "batches": 1, "checks": 2}
 
@@ -165,11 +135,11 @@ def test_a_poll_may_ask_for_its_next_time_but_not_below_the_floor(start: Start) 
     tester, run = suspended(start, polled(check=check, max_wait=timedelta(days=36_000)))
     waits = []
     for _ in delays:
-        tester.advance(stage_of(run).next_poll_at - tester.now() + timedelta(milliseconds=1))
+        tester.advance(stage_of(run, "waits").next_poll_at - tester.now() + timedelta(milliseconds=1))
         before = tester.now()
         tester.sweep()
         tester.deliver()
-        waits.append(stage_of(run).next_poll_at - before)
+        waits.append(stage_of(run, "waits").next_poll_at - before)
 
     assert timedelta(hours=1) <= waits[0] < timedelta(hours=1, seconds=20)
     assert timedelta(milliseconds=100) <= waits[1] < timedelta(seconds=20)
@@ -189,7 +159,7 @@ def test_a_poll_that_hangs_is_cut_off_and_polled_again(start: Start) -> None:
     tester.run_to_end(run)
     released.set()
 
-    assert (run.output(), stage_of(run).polls) == (7, 2)
+    assert (run.output(), stage_of(run, "waits").polls) == (7, 2)
 
 
 @pytest.mark.parametrize("answer", ["seven", Suspend(1), object()])
@@ -198,14 +168,14 @@ def test_a_poll_that_answers_nonsense_fails_the_stage(start: Start, answer: Any)
 
     tester.run_to_end(run)
 
-    assert stage_of(run).status is StageStatus.FAILED
-    assert stage_of(run).polls == 1
+    assert stage_of(run, "waits").status is StageStatus.FAILED
+    assert stage_of(run, "waits").polls == 1
 
 
 def test_a_suspended_state_that_violates_its_schema_fails_the_stage_at_once(start: Start) -> None:
     tester, run = suspended(start, polled(suspend=Suspend("x")))
 
-    found = stage_of(run)
+    found = stage_of(run, "waits")
 
     assert (found.status, found.error.code, found.attempt) == (StageStatus.FAILED, "INVALID_DATA", 1)
     assert tester.messages.waiting == []
@@ -214,7 +184,7 @@ def test_a_suspended_state_that_violates_its_schema_fails_the_stage_at_once(star
 def test_a_wake_up_polls_at_once(start: Start) -> None:
     tester, run = suspended(start, polled(check=lambda ctx: ctx.state, poll_interval=timedelta(hours=9)))
 
-    assert with_stage_run(tester.engine, stage_of(run).id, wake)
+    assert with_stage_run(tester.engine, stage_of(run, "waits").id, wake)
     tester.deliver()
 
     assert run.output() == 7
@@ -260,7 +230,7 @@ def test_a_wake_up_counts_once(start: Start) -> None:
 
     tester.run_until_idle()
 
-    assert stage_of(run).polls == 2
+    assert stage_of(run, "waits").polls == 2
 
 
 def test_a_lost_poll_is_given_to_others_and_counts_on_its_own(start: Start) -> None:
@@ -273,7 +243,7 @@ def test_a_lost_poll_is_given_to_others_and_counts_on_its_own(start: Start) -> N
 
     tester.run_to_end(run)
 
-    found = stage_of(run)
+    found = stage_of(run, "waits")
     assert (run.output(), found.polls, found.attempt, found.crashes) == (7, 3, 1, 0)
 
 
@@ -286,7 +256,7 @@ def test_a_poll_that_takes_its_workers_down_ends(start: Start) -> None:
 
     tester.run_to_end(run)
 
-    found = stage_of(run)
+    found = stage_of(run, "waits")
     assert (found.status, found.error.code, found.polls) == (StageStatus.FAILED, "WORKER_LOST", 2)
 
 

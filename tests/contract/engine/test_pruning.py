@@ -1,16 +1,16 @@
-"""Edges that a hostile reading of the engine found: each test failed once."""
+"""Runs are pruned when nobody needs them any more, in portions that the database takes."""
 
 from __future__ import annotations
 
 import importlib
-import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 
-from workflow_engine.definition import Pending, Retry, Suspend, WorkflowBuilder, define_async_batch_stage, define_stage
+from tests.contract.engine.stages import chain
+from workflow_engine.definition import define_stage
 from workflow_engine.errors import DatabaseUnavailableError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.store.connection.call_limits import Limits
@@ -23,65 +23,12 @@ if TYPE_CHECKING:
 
     Start = Callable[..., WorkflowTester]
 
+
 #: The modules; the package has the functions under those names.
 creating = importlib.import_module("workflow_engine.engine.commands.create_run")
+
+
 pruning = importlib.import_module("workflow_engine.engine.upkeep.prune")
-
-
-def chain(*stages: Any, name: str = "chain") -> Any:
-    builder: Any = WorkflowBuilder(name, input=int)
-    for one in stages:
-        builder = builder.pipe(one)
-    return builder.build()
-
-
-def test_a_skip_if_that_hangs_is_within_the_time_limit_of_its_stage(start: Start) -> None:
-    forever = threading.Event()
-
-    def hangs(_: Any) -> bool:
-        return forever.wait(5)
-
-    stage = define_stage(
-        id="a",
-        execute=lambda _: 1,
-        input=int,
-        output=int,
-        skip_if=hangs,
-        timeout=timedelta(seconds=0.2),
-        retry=Retry(max_attempts=1),
-    )
-    tester = start(chain(stage))
-    run = tester.create_run("chain", 1)
-
-    tester.deliver()
-
-    forever.set()
-    assert (run.status, run.list_stages()[0].error.code) == (RunStatus.FAILED, "TIMEOUT")
-
-
-def test_a_worker_that_has_not_the_stage_leaves_its_clean_up_to_another(start: Start) -> None:
-    calls: list[int] = []
-    waits = define_async_batch_stage(
-        id="waits",
-        execute=lambda _: Suspend(7),
-        check=lambda _: Pending(),
-        input=int,
-        output=int,
-        state=int,
-        on_cancel=lambda ctx: calls.append(ctx.state),
-    )
-    workflow = chain(waits)
-    tester = start(workflow)
-    newer = tester.new_engine([chain(define_stage(id="other", execute=lambda _: 1, input=int, output=int))])
-    run = tester.create_run(workflow, 1)
-    tester.deliver()
-    run.cancel()
-
-    tester.deliver(engine=newer)
-    tester.advance(timedelta(minutes=1))
-    tester.run_until_idle()
-
-    assert calls == [7]
 
 
 def test_a_key_whose_run_is_pruned_in_between_does_not_stand_for_nothing(

@@ -1,4 +1,4 @@
-"""Settled semantics, points 1 to 5, 10 to 12 and 19: what goes in, what comes out, what is kept."""
+"""What goes into a run and its stages, what comes out of them, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def noting(seen: list[Any], item: Any, result: Any) -> Any:
     return result
 
 
-def test_8_01_group_one_gets_the_runs_input_and_each_later_group_the_output_before_it(start: Start) -> None:
+def test_group_one_gets_the_runs_input_and_each_later_group_the_output_before_it(start: Start) -> None:
     workflow = chain(*(step(name, lambda ctx: ctx.input * 10 + 1) for name in ("a", "b", "c")))
     tester = start(workflow)
 
@@ -80,7 +80,7 @@ def test_8_01_group_one_gets_the_runs_input_and_each_later_group_the_output_befo
     assert run.output() == 7111
 
 
-def test_8_01_members_of_a_group_get_the_same_value_and_never_a_siblings_output(start: Start) -> None:
+def test_members_of_a_group_get_the_same_value_and_never_a_siblings_output(start: Start) -> None:
     seen: dict[str, Any] = {}
 
     def look(ctx: StageContext[int]) -> int:
@@ -99,7 +99,7 @@ def test_8_01_members_of_a_group_get_the_same_value_and_never_a_siblings_output(
     assert run.output() == {"b": 6, "c": 7}
 
 
-def test_8_01_the_input_is_the_same_in_retry_and_rerun(start: Start) -> None:
+def test_the_input_is_the_same_in_retry_and_rerun(start: Start) -> None:
     seen: list[int] = []
 
     def flaky(ctx: StageContext[int]) -> int:
@@ -119,7 +119,7 @@ def test_8_01_the_input_is_the_same_in_retry_and_rerun(start: Start) -> None:
     assert seen == [2, 2, 2]
 
 
-def test_8_01_a_stage_without_input_gets_an_empty_one(start: Start) -> None:
+def test_a_stage_without_input_gets_an_empty_one(start: Start) -> None:
     workflow = chain(step("a", lambda ctx: ctx.input), step("b", lambda ctx: repr(ctx.input), takes=NoInput, gives=str))
     tester = start(workflow)
 
@@ -130,7 +130,7 @@ def test_8_01_a_stage_without_input_gets_an_empty_one(start: Start) -> None:
 
 
 @pytest.mark.parametrize("absent", [0, "", False, None, [], {}, 0.0])
-def test_8_02_a_falsy_output_is_an_output(start: Start, absent: Any) -> None:
+def test_a_falsy_output_is_an_output(start: Start, absent: Any) -> None:
     workflow = chain(
         step("a", lambda _: absent, gives=Any),
         step("b", lambda ctx: [ctx.input, ctx.require("a")], takes=Any, gives=list[Any]),
@@ -144,7 +144,7 @@ def test_8_02_a_falsy_output_is_an_output(start: Start, absent: Any) -> None:
     assert repr(run.output()) == repr([absent, absent])
 
 
-def test_8_02_a_missing_predecessor_output_fails_the_stage_at_once_without_entering_it(start: Start) -> None:
+def test_a_missing_predecessor_output_fails_the_stage_at_once_without_entering_it(start: Start) -> None:
     entered: list[int] = []
     workflow = chain(step("a", lambda ctx: ctx.input), step("b", lambda ctx: noting(entered, 1, ctx.input)))
     tester = start(workflow)
@@ -167,7 +167,7 @@ def test_8_02_a_missing_predecessor_output_fails_the_stage_at_once_without_enter
     assert (failed.error.code, failed.attempt, entered) == ("OUTPUT_MISSING", 1, [])
 
 
-def test_8_03_what_is_stored_and_forwarded_is_the_parsed_value(start: Start) -> None:
+def test_what_is_stored_and_forwarded_is_the_parsed_value(start: Start) -> None:
     workflow = chain(
         step("a", lambda ctx: {"value": str(ctx.input.value)}, takes=Amount, gives=Amount),
         step("b", lambda ctx: [type(ctx.input).__name__, ctx.require("a").value], takes=Amount, gives=list[Any]),
@@ -187,7 +187,7 @@ def multiply(ctx: StageContext[int, Config]) -> list[int]:
     return [ctx.input * ctx.config.factor, ctx.config.nested.depth]
 
 
-def test_8_03_config_is_merged_deeply_over_defaults_and_stored_resolved(start: Start) -> None:
+def test_config_is_merged_deeply_over_defaults_and_stored_resolved(start: Start) -> None:
     workflow = chain(multiply)
     tester = start(workflow)
 
@@ -198,7 +198,7 @@ def test_8_03_config_is_merged_deeply_over_defaults_and_stored_resolved(start: S
     assert run.output() == [20, 7]
 
 
-def test_8_03_config_is_the_same_in_first_run_retry_poll_and_rerun(start: Start) -> None:
+def test_config_is_the_same_in_first_run_retry_poll_and_rerun(start: Start) -> None:
     seen: list[int] = []
 
     def body(ctx: Any) -> Any:
@@ -234,7 +234,7 @@ def test_8_03_config_is_the_same_in_first_run_retry_poll_and_rerun(start: Start)
         ([], "expected a mapping"),
     ],
 )
-def test_8_03_a_wrong_config_is_refused_with_its_path_and_nothing_is_written(
+def test_a_wrong_config_is_refused_with_its_path_and_nothing_is_written(
     start: Start, config: Any, problem: str
 ) -> None:
     workflow = chain(multiply)
@@ -246,7 +246,7 @@ def test_8_03_a_wrong_config_is_refused_with_its_path_and_nothing_is_written(
     assert tester.list_runs().items == ()
 
 
-def test_8_03_an_output_that_violates_its_schema_fails_at_once_with_the_path(start: Start) -> None:
+def test_an_output_that_violates_its_schema_fails_at_once_with_the_path(start: Start) -> None:
     workflow = chain(step("a", lambda _: {"value": "many"}, gives=Amount))
     tester = start(workflow)
 
@@ -259,7 +259,7 @@ def test_8_03_an_output_that_violates_its_schema_fails_at_once_with_the_path(sta
     assert "value: " in failed.error.message
 
 
-def test_8_05_retries_belong_to_the_stage_and_wait_in_the_database(start: Start) -> None:
+def test_retries_belong_to_the_stage_and_wait_in_the_database(start: Start) -> None:
     def fails(_: Any) -> int:
         raise ConnectionError("down")
 
@@ -279,7 +279,7 @@ def test_8_05_retries_belong_to_the_stage_and_wait_in_the_database(start: Start)
     assert (run.status, run.list_stages()[0].attempt) == (RunStatus.FAILED, 3)
 
 
-def test_8_10_a_rerun_keeps_the_run_and_reuses_earlier_outputs(start: Start) -> None:
+def test_a_rerun_keeps_the_run_and_reuses_earlier_outputs(start: Start) -> None:
     calls: list[str] = []
     workflow = chain(*(step(name, lambda ctx: noting(calls, ctx.stage_id, ctx.input + 1)) for name in "abc"))
     tester = start(workflow)
@@ -297,7 +297,7 @@ def test_8_10_a_rerun_keeps_the_run_and_reuses_earlier_outputs(start: Start) -> 
     ]  # fmt: skip
 
 
-def test_8_10_refused_reruns_say_why_and_change_nothing(start: Start) -> None:
+def test_refused_reruns_say_why_and_change_nothing(start: Start) -> None:
     workflow = chain(step("a", lambda ctx: ctx.input), step("b", lambda ctx: ctx.input))
     tester = start(workflow)
     run = tester.create_run(workflow, 0)
@@ -313,7 +313,7 @@ def test_8_10_refused_reruns_say_why_and_change_nothing(start: Start) -> None:
     assert run.snapshot() == before
 
 
-def test_8_11_the_same_key_and_request_is_the_same_run(start: Start) -> None:
+def test_the_same_key_and_request_is_the_same_run(start: Start) -> None:
     workflow = chain(multiply)
     tester = start(workflow)
 
@@ -326,7 +326,7 @@ def test_8_11_the_same_key_and_request_is_the_same_run(start: Start) -> None:
 
 
 @pytest.mark.parametrize("other", [{"input": 4}, {"config": {"multiply": {"factor": 3}}}, {"workflow": "other"}])
-def test_8_11_the_same_key_with_another_request_is_a_conflict(start: Start, other: dict[str, Any]) -> None:
+def test_the_same_key_with_another_request_is_a_conflict(start: Start, other: dict[str, Any]) -> None:
     workflow, twin = chain(multiply), chain(multiply, name="other")
     tester = start(workflow, twin)
     tester.create_run(workflow, 3, idempotency_key="doc-1")
@@ -337,7 +337,7 @@ def test_8_11_the_same_key_with_another_request_is_a_conflict(start: Start, othe
     assert len(tester.list_runs().items) == 1
 
 
-def test_8_11_a_rejected_create_leaves_the_key_free(start: Start) -> None:
+def test_a_rejected_create_leaves_the_key_free(start: Start) -> None:
     workflow = chain(multiply)
     tester = start(workflow)
 
@@ -348,7 +348,7 @@ def test_8_11_a_rejected_create_leaves_the_key_free(start: Start) -> None:
     assert [event.sequence for event in run.list_events()] == [1]
 
 
-def test_8_12_the_argument_wins_over_the_workflow_and_that_over_the_default(start: Start) -> None:
+def test_the_argument_wins_over_the_workflow_and_that_over_the_default(start: Start) -> None:
     plain, urgent = chain(step("a")), WorkflowBuilder("urgent", input=int, priority=9).pipe(step("a")).build()
     tester = start(plain, urgent)
 
@@ -379,7 +379,7 @@ def test_8_12_the_argument_wins_over_the_workflow_and_that_over_the_default(star
         ),
     ],
 )
-def test_8_19_builders_reject_and_name_the_stages(build: Callable[[], Any], named: str) -> None:
+def test_builders_reject_and_name_the_stages(build: Callable[[], Any], named: str) -> None:
     with pytest.raises(DefinitionError) as error:
         build()
 

@@ -1,4 +1,4 @@
-"""Settled semantics, points 4 and 6 to 20: how runs go, wait, fail and are told about."""
+"""How runs go on, wait, fail and end, and what is told about them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.contract.engine.stages import chain, stage_of, step
 from workflow_engine.definition import (
     GroupOutput,
     Pending,
     Retry,
     Suspend,
-    WorkflowBuilder,
     define_async_batch_stage,
-    define_stage,
 )
 from workflow_engine.errors import InvalidPriorityError, RetryAfter
 from workflow_engine.events import TERMINAL_RUN_EVENTS, EventType
-from workflow_engine.facade.run_handle import RunHandle
 from workflow_engine.lifecycle import RunStatus, StageStatus
 
 ONCE = Retry(max_attempts=1)
@@ -30,17 +28,6 @@ if TYPE_CHECKING:
     from workflow_engine.testing.kit import WorkflowTester
 
     Start = Callable[..., WorkflowTester]
-
-
-def step(name: str, body: Callable[..., Any] = lambda ctx: ctx.input, *, takes: Any = int, **options: Any) -> Any:
-    return define_stage(id=name, execute=body, input=takes, output=Any, **options)
-
-
-def chain(*stages: Any, name: str = "chain", **options: Any) -> Any:
-    builder: Any = WorkflowBuilder(name, input=int, **options)
-    for one in stages:
-        builder = builder.parallel(*one) if isinstance(one, tuple) else builder.pipe(one)
-    return builder.build()
 
 
 def noting(seen: list[Any], item: Any, result: Any) -> Any:
@@ -59,11 +46,7 @@ def fails(_: Any) -> int:
     raise ValueError("never works")
 
 
-def stage_of(run: RunHandle[Any], name: str) -> Any:
-    return next(one for one in run.list_stages() if one.stage_id == name)
-
-
-def test_8_04_siblings_that_run_keep_their_outputs_and_the_run_fails_with_the_first_error(start: Start) -> None:
+def test_siblings_that_run_keep_their_outputs_and_the_run_fails_with_the_first_error(start: Start) -> None:
     def slow(ctx: Any) -> str:
         tester.deliver()  # the sibling fails while this one runs
         return "kept"
@@ -81,7 +64,7 @@ def test_8_04_siblings_that_run_keep_their_outputs_and_the_run_fails_with_the_fi
     assert [one.stage_id for one in run.list_stages()] == ["slow", "bad"]
 
 
-def test_8_04_a_member_that_waits_for_its_retry_keeps_the_next_group_unborn(start: Start) -> None:
+def test_a_member_that_waits_for_its_retry_keeps_the_next_group_unborn(start: Start) -> None:
     def flaky(ctx: Any) -> int:
         if ctx.attempt == 1:
             raise ConnectionError
@@ -99,7 +82,7 @@ def test_8_04_a_member_that_waits_for_its_retry_keeps_the_next_group_unborn(star
     assert run.status is RunStatus.COMPLETED
 
 
-def test_8_06_a_deadline_ends_the_run_and_everything_in_it(start: Start) -> None:
+def test_a_deadline_ends_the_run_and_everything_in_it(start: Start) -> None:
     workflow = chain((polled(), step("late", fails)), deadline=timedelta(hours=1))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
@@ -112,7 +95,7 @@ def test_8_06_a_deadline_ends_the_run_and_everything_in_it(start: Start) -> None
     assert {one.status for one in run.list_stages()} == {StageStatus.CANCELLED}
 
 
-def test_8_06_a_run_that_passes_its_deadline_while_it_drains_keeps_the_first_error(start: Start) -> None:
+def test_a_run_that_passes_its_deadline_while_it_drains_keeps_the_first_error(start: Start) -> None:
     def slow(_: Any) -> int:
         tester.deliver()
         tester.advance(timedelta(hours=2))
@@ -133,7 +116,7 @@ def wait_of(stage: Any) -> float:
     return float((stage.next_poll_at - stage.suspended_at).total_seconds())
 
 
-def test_8_07_the_wait_is_the_answers_else_the_suspensions_else_the_stages_else_the_default(start: Start) -> None:
+def test_the_wait_is_the_answers_else_the_suspensions_else_the_stages_else_the_default(start: Start) -> None:
     def check(ctx: Any) -> Any:
         return Pending(next_poll_in=timedelta(seconds=90)) if ctx.polls == 0 else Pending()
 
@@ -162,7 +145,7 @@ def test_8_07_the_wait_is_the_answers_else_the_suspensions_else_the_stages_else_
     assert timedelta(seconds=90) <= later < timedelta(seconds=95)
 
 
-def test_8_07_a_poll_that_is_done_dispatches_the_next_group_and_does_not_run_it(start: Start) -> None:
+def test_a_poll_that_is_done_dispatches_the_next_group_and_does_not_run_it(start: Start) -> None:
     entered: list[str] = []
     workflow = chain(polled(check=lambda ctx: ctx.state), step("after", lambda ctx: noting(entered, "x", ctx.input)))
     tester = start(workflow)
@@ -179,7 +162,7 @@ def test_8_07_a_poll_that_is_done_dispatches_the_next_group_and_does_not_run_it(
     assert run.output() == 7
 
 
-def test_8_08_what_waits_for_a_cause_is_not_stuck_however_long_it_takes(start: Start) -> None:
+def test_what_waits_for_a_cause_is_not_stuck_however_long_it_takes(start: Start) -> None:
     def flaky(ctx: Any) -> int:
         raise RetryAfter(timedelta(days=30))
 
@@ -196,7 +179,7 @@ def test_8_08_what_waits_for_a_cause_is_not_stuck_however_long_it_takes(start: S
     assert [one.status for one in run.list_stages()] == [StageStatus.SUSPENDED, StageStatus.PENDING]
 
 
-def test_8_09_cancel_is_authoritative_and_a_late_result_is_discarded(start: Start) -> None:
+def test_cancel_is_authoritative_and_a_late_result_is_discarded(start: Start) -> None:
     def body(ctx: Any) -> int:
         ctx.log.info("before")
         run.cancel(reason="wrong document")
@@ -216,7 +199,7 @@ def test_8_09_cancel_is_authoritative_and_a_late_result_is_discarded(start: Star
     assert [e.payload for e in run.list_events() if e.type is EventType.RUN_CANCELLED] == [{"reason": "wrong document"}]
 
 
-def test_8_12_more_important_runs_go_first_and_equal_ones_in_order(start: Start) -> None:
+def test_more_important_runs_go_first_and_equal_ones_in_order(start: Start) -> None:
     seen: list[int] = []
     workflow = chain(step("a", lambda ctx: noting(seen, ctx.input, 0)))
     tester = start(workflow)
@@ -229,7 +212,7 @@ def test_8_12_more_important_runs_go_first_and_equal_ones_in_order(start: Start)
 
 
 @pytest.mark.parametrize("priority", [-1, 11, 5.0, "5", True])
-def test_8_12_a_priority_out_of_range_is_refused_naming_the_range(start: Start, priority: Any) -> None:
+def test_a_priority_out_of_range_is_refused_naming_the_range(start: Start, priority: Any) -> None:
     workflow = chain(step("a"))
     tester = start(workflow)
 
@@ -239,7 +222,7 @@ def test_8_12_a_priority_out_of_range_is_refused_naming_the_range(start: Start, 
     assert tester.list_runs().items == ()
 
 
-def test_8_13_a_worker_without_the_stage_gives_it_back_and_one_that_has_it_goes_on(start: Start) -> None:
+def test_a_worker_without_the_stage_gives_it_back_and_one_that_has_it_goes_on(start: Start) -> None:
     workflow, other = chain(step("a")), chain(step("b"))
     tester = start(workflow)
     old_worker = tester.new_engine([other])
@@ -253,7 +236,7 @@ def test_8_13_a_worker_without_the_stage_gives_it_back_and_one_that_has_it_goes_
     assert run.output() == 1
 
 
-def test_8_13_after_the_grace_it_fails_naming_both_sides(start: Start) -> None:
+def test_after_the_grace_it_fails_naming_both_sides(start: Start) -> None:
     workflow, other = chain(step("a")), chain(step("b"))
     tester = start(workflow)
     old_worker = tester.new_engine([other])
@@ -271,7 +254,7 @@ def test_8_13_after_the_grace_it_fails_naming_both_sides(start: Start) -> None:
     assert "(stages: b)" in str(snapshot.error_message)
 
 
-def test_8_14_storage_is_scoped_to_run_and_stage_and_a_shared_scope_is_explicit(start: Start) -> None:
+def test_storage_is_scoped_to_run_and_stage_and_a_shared_scope_is_explicit(start: Start) -> None:
     def write(ctx: Any) -> int:
         ctx.storage.save("note.json", [ctx.run_id, ctx.stage_id])
         ctx.storage.shared.save(f"{ctx.stage_id}.json", ctx.input)
@@ -290,7 +273,7 @@ def test_8_14_storage_is_scoped_to_run_and_stage_and_a_shared_scope_is_explicit(
     assert tester.get_artifact(runs[0].id, "note.json", stage="a") == [runs[0].id, "a"]
 
 
-def test_8_14_logs_are_kept_in_order_also_when_the_stage_raises(start: Start) -> None:
+def test_logs_are_kept_in_order_also_when_the_stage_raises(start: Start) -> None:
     def body(ctx: Any) -> int:
         for number in range(450):
             ctx.log.info("line", number=number)
@@ -307,7 +290,7 @@ def test_8_14_logs_are_kept_in_order_also_when_the_stage_raises(start: Start) ->
     assert failure.message.startswith("attempt 1 failed: ValueError")
 
 
-def test_8_15_cost_is_the_sum_of_the_runs_own_reports(start: Start) -> None:
+def test_cost_is_the_sum_of_the_runs_own_reports(start: Start) -> None:
     def spend(ctx: Any) -> int:
         ctx.report(cost=Decimal("0.000000001"), tokens=ctx.input)
         if ctx.attempt == 1:
@@ -325,7 +308,7 @@ def test_8_15_cost_is_the_sum_of_the_runs_own_reports(start: Start) -> None:
     assert totals == [(Decimal("4E-9"), 4), (Decimal("4E-9"), 40)]
 
 
-def test_8_16_events_are_numbered_and_a_subscriber_goes_on_where_it_was(start: Start) -> None:
+def test_events_are_numbered_and_a_subscriber_goes_on_where_it_was(start: Start) -> None:
     workflow = chain(step("a"), step("b"))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)
@@ -342,7 +325,7 @@ def test_8_16_events_are_numbered_and_a_subscriber_goes_on_where_it_was(start: S
     ]  # fmt: skip
 
 
-def test_8_17_an_error_is_kept_on_the_stage_run_and_pointed_to_by_the_run(start: Start) -> None:
+def test_an_error_is_kept_on_the_stage_run_and_pointed_to_by_the_run(start: Start) -> None:
     workflow = chain(step("a", fails, retry=ONCE))
     tester = start(workflow)
 
@@ -357,7 +340,7 @@ def test_8_17_an_error_is_kept_on_the_stage_run_and_pointed_to_by_the_run(start:
     assert [event.type for event in run.list_events() if event.type in TERMINAL_RUN_EVENTS] == [EventType.RUN_FAILED]
 
 
-def test_8_18_secrets_do_not_reach_logs_events_errors_or_messages(start: Start) -> None:
+def test_secrets_do_not_reach_logs_events_errors_or_messages(start: Start) -> None:
     def leak(ctx: Any) -> int:
         ctx.log.info("calling with api_key=hunter2", headers={"Authorization": "hunter2"})
         ctx.progress(0.1, "password=hunter2", token="hunter2")  # noqa: S106 - what is to be redacted
@@ -375,7 +358,7 @@ def test_8_18_secrets_do_not_reach_logs_events_errors_or_messages(start: Start) 
     assert repr(told).count("[redacted]") >= 5
 
 
-def test_8_20_leases_and_due_times_are_the_databases_and_a_hosts_clock_changes_nothing(start: Start) -> None:
+def test_leases_and_due_times_are_the_databases_and_a_hosts_clock_changes_nothing(start: Start) -> None:
     workflow = chain(polled(check=lambda ctx: ctx.state))
     tester = start(workflow)
     run = tester.create_run(workflow, 1)

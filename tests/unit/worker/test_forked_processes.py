@@ -1,4 +1,4 @@
-"""What a hostile reading of the worker found: each test failed once."""
+"""Threads that find the broker away at once, and forked processes, which share nothing of what their parent had."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_threads_that_wait_while_the_broker_is_found_away_do_not_each_find_out_a
 
     monkeypatch.setattr(BrokerLink, "_open", never_answers)
     runtime = WorkflowRuntime(database_url="sqlite://")
-    dispatcher = CeleryDispatcher(Celery("hostile", set_as_current=False), runtime.settings)
+    dispatcher = CeleryDispatcher(Celery("shop", set_as_current=False), runtime.settings)
 
     def dispatch() -> None:
         all_wait.wait(10)
@@ -66,7 +66,7 @@ def test_a_link_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
         return answer
 
     monkeypatch.setattr(BrokerLink, "_open", open_once)
-    link = BrokerLink(Celery("hostile", set_as_current=False))
+    link = BrokerLink(Celery("shop", set_as_current=False))
     with pytest.raises(ConnectionError):
         link.use(str)
 
