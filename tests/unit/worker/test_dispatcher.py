@@ -225,3 +225,15 @@ def test_a_hint_for_later_is_sent_later(in_memory: CeleryDispatcher, monkeypatch
     in_memory.dispatch_later(HINT, timedelta(milliseconds=1))
 
     assert sent.wait(10)
+
+
+def test_a_team_s_own_memory_broker_is_asked_by_queue_and_is_not_taken_for_one_that_is_away() -> None:
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    dispatcher = CeleryDispatcher(app, Settings.load())
+    with app.connection_for_write() as connection:
+        connection.SimpleQueue("memory-of-a-team").put("a message")
+
+    assert dispatcher.empty_lists([("memory-of-a-team", 5), ("nowhere", 5)]) == {("nowhere", 5)}
+    assert dispatcher.depths(["memory-of-a-team", "nowhere"]) == {"memory-of-a-team": 1, "nowhere": 0}
+    assert not dispatcher._watch.is_away
+    dispatcher.close()
