@@ -54,17 +54,13 @@ def own_configuration(settings: Settings) -> dict[str, Any]:
     return {**OWN_CONFIGURATION, "broker_url": broker_url, "task_default_queue": settings.queue}
 
 
-def _no_queues() -> tuple[str, ...]:
-    return ()
-
-
 def install(
     app: Celery,
     build_engine: Callable[[], Engine],
     *,
     settings: Settings,
     options: WorkerOptions | None = None,
-    stage_queues: Callable[[], Iterable[str]] = _no_queues,
+    stage_queues: Callable[[], Iterable[str]] = tuple,
     consume: bool = True,
 ) -> Installation:
     """Make workers of the app execute stages and sweep; its own tasks, queues and settings stay as they are.
@@ -76,7 +72,7 @@ def install(
         app: The app; its broker carries the hints.
         build_engine: Makes a new engine at each call; called in each process that executes or sweeps, and closed there.
         settings: Name of the queue, and how often to sweep.
-        options: What concerns worker processes; by default from the environment.
+        options: Options of worker processes; by default those of the environment.
         stage_queues: Names of the queues that stages ask for; called when a worker starts.
         consume: Whether a worker that is started without ``-Q`` consumes the engine's queues besides its own.
 

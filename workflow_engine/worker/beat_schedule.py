@@ -1,4 +1,4 @@
-"""What beat sends: a tick that triggers the sweep."""
+"""The entry of beat's schedule: a tick that triggers the sweep."""
 
 from __future__ import annotations
 

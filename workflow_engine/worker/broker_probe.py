@@ -1,4 +1,4 @@
-"""What ``doctor`` asks of the broker and of the workers that listen there."""
+"""Questions of ``doctor`` to the broker, and to the workers that listen there."""
 
 from __future__ import annotations
 

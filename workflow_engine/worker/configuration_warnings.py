@@ -1,4 +1,4 @@
-"""What the engine says about a Celery app's configuration when a worker starts; it changes none of it."""
+"""Warnings about the configuration of a Celery app when a worker starts; nothing of it is changed."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 The main process of a prefork pool forks new children at any time, and shares its loop with the team's own tasks. A
 connection, or a lock of a database library, that is copied by a fork is broken in the child; a fork that waits until
-the database has answered holds up everything. So the main process never talks to the database: what it needs done, to
-sweep, to give back what a dead child held, is done by a short-lived child. Whatever goes wrong there ends with it.
+the database has answered holds up everything. So the main process never talks to the database: a short-lived child
+sweeps for it, and gives back the stages of a child that died. A failure there ends with that child.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _be_child(work: Callable[[], object], masked: Collection[int]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         work()
     except BaseException as error:
-        logger.exception("what the main process had a child do failed", exc_info=loggable(error))
+        logger.exception("work that a child did for the main process failed", exc_info=loggable(error))
     finally:
         os._exit(0)
 

@@ -1,4 +1,4 @@
-"""What an app, its tasks and its worker steps share about the engine that was installed into it."""
+"""The engine that was installed into an app, as the app's tasks and worker steps find it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _installations: WeakKeyDictionary[Celery, Installation] = WeakKeyDictionary()
 
 
 def remember_installation(app: Celery, installation: Installation) -> None:
-    """Note what was installed into the app.
+    """Remember the engine of the app.
 
     Raises:
         ConfigurationError: The app has an engine already.
@@ -55,10 +55,10 @@ def remember_installation(app: Celery, installation: Installation) -> None:
 
 
 def get_installation(app: Celery) -> Installation:
-    """Return what was installed into the app."""
+    """Return the engine of the app."""
     return _installations[app]
 
 
 def find_installation(app: Celery) -> Installation | None:
-    """Return what was installed into the app, if anything."""
+    """Return the engine of the app, if it has one."""
     return _installations.get(app)

@@ -73,7 +73,7 @@ class SweepTask(EngineTask):
         retry = {"retry": app.conf.task_publish_retry, "retry_policy": app.conf.task_publish_retry_policy}
         with app.producer_or_acquire(producer) as publisher:
             broker = broker_of(publisher.channel)
-            # RabbitMQ drops what goes to a queue that is not there.
+            # RabbitMQ drops a message for a queue that is not there.
             queues = [find_queue(app, self.control_queue)] if broker is Broker.RABBITMQ else []
             publisher.publish(tick_body(), declare=queues, **tick_options(self.control_queue, broker), **retry)
 

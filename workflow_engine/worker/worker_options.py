@@ -1,4 +1,4 @@
-"""What concerns worker processes only; read from ``WORKFLOW_ENGINE_*`` like the other settings."""
+"""Options of worker processes; read from ``WORKFLOW_ENGINE_*`` like the other settings."""
 
 from __future__ import annotations
 

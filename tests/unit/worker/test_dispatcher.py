@@ -139,7 +139,7 @@ class Broker:
         self.looks = 0
         self.returned = threading.Event()
 
-    def knock(self) -> None:
+    def check(self) -> None:
         self.looks += 1
         if not self.is_back:
             raise ConnectionError("away")
@@ -174,7 +174,7 @@ def run_watch(watch: BrokerWatch, broker: Broker, looks: int) -> list[float]:
 
 def test_pauses_between_two_looks_grow_to_half_a_minute() -> None:
     broker = Broker()
-    watch = BrokerWatch(broker.knock, broker.returned.set)
+    watch = BrokerWatch(broker.check, broker.returned.set)
 
     pauses = run_watch(watch, broker, looks=9)
 
@@ -185,7 +185,7 @@ def test_pauses_between_two_looks_grow_to_half_a_minute() -> None:
 def test_a_broker_that_fails_again_soon_is_looked_at_as_seldom_as_before() -> None:
     now = 0.0
     broker = Broker()
-    watch = BrokerWatch(broker.knock, broker.returned.set, monotonic=lambda: now)
+    watch = BrokerWatch(broker.check, broker.returned.set, monotonic=lambda: now)
     run_watch(watch, broker, looks=3)
 
     now += 5
@@ -198,7 +198,7 @@ def test_a_broker_that_fails_again_soon_is_looked_at_as_seldom_as_before() -> No
 
 def test_a_failure_while_the_broker_is_looked_for_starts_no_second_thread() -> None:
     broker = Broker()
-    watch = BrokerWatch(broker.knock, broker.returned.set)
+    watch = BrokerWatch(broker.check, broker.returned.set)
 
     assert watch.note_failure()
     thread = watch._thread
@@ -208,11 +208,11 @@ def test_a_failure_while_the_broker_is_looked_for_starts_no_second_thread() -> N
 
 
 def test_a_forked_process_knows_of_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = BrokerWatch(Broker().knock, threading.Event().set)
+    watch = BrokerWatch(Broker().check, threading.Event().set)
     stopped = watch._stopped
     watch.note_failure()
 
-    monkeypatch.setattr("workflow_engine.worker.wire.broker_watch.os.getpid", lambda: -1)
+    monkeypatch.setattr("os.getpid", lambda: -1)
 
     assert not watch.is_away
     stopped.set()
@@ -225,3 +225,15 @@ def test_a_hint_for_later_is_sent_later(in_memory: CeleryDispatcher, monkeypatch
     in_memory.dispatch_later(HINT, timedelta(milliseconds=1))
 
     assert sent.wait(10)
+
+
+def test_a_team_s_own_memory_broker_is_asked_by_queue_and_is_not_taken_for_one_that_is_away() -> None:
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    dispatcher = CeleryDispatcher(app, Settings.load())
+    with app.connection_for_write() as connection:
+        connection.SimpleQueue("memory-of-a-team").put("a message")
+
+    assert dispatcher.empty_lists([("memory-of-a-team", 5), ("nowhere", 5)]) == {("nowhere", 5)}
+    assert dispatcher.depths(["memory-of-a-team", "nowhere"]) == {"memory-of-a-team": 1, "nowhere": 0}
+    assert not dispatcher._watch.is_away
+    dispatcher.close()

@@ -1,7 +1,7 @@
 """A worker inside this process: a thread that takes messages off the broker of the app, and a pool that executes them.
 
-It speaks to the broker by kombu's public interface and is no worker of Celery's: that one looks at flags of the whole
-process, keeps what it consumes in the app, and cannot be told to stop by others than a signal.
+It speaks to the broker by kombu's public interface and is no worker of Celery's: such a worker obeys flags of the whole
+process, keeps its selection of queues in the app, and is stopped by a signal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workflow_engine.worker.wire.broker_link import abandon
 from workflow_engine.worker.wire.memory_transport import wake_consumers
 from workflow_engine.worker.wire.message_guards import find_problem
 from workflow_engine.worker.wire.queues import check_queues, find_queue
-from workflow_engine.worker.wire.redis_refusals import expect_refusals
+from workflow_engine.worker.wire.redis_refusals import mark_consuming_process
 from workflow_engine.worker.wire.serving_transports import serve_queues
 from workflow_engine.worker.wire.supported_brokers import check_broker
 
@@ -130,7 +130,7 @@ class EmbeddedWorker:
 
     def _serve(self, queues: list[str]) -> None:
         """Consume until told to stop, by a new connection after each that is lost; then wait for what is executed."""
-        expect_refusals()
+        mark_consuming_process()
         with ThreadPoolExecutor(self._concurrency, "workflow-stage", initializer=self._app.set_current) as pool:
             while not self._told_to_stop.is_set():
                 connection: Any = serve_queues(self._app.connection_for_read(heartbeat=0), queues)

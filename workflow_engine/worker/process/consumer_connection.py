@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
-from workflow_engine.worker.wire.redis_refusals import expect_refusals
+from workflow_engine.worker.wire.redis_refusals import mark_consuming_process
 from workflow_engine.worker.wire.serving_transports import serve_queues
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def serve_by(consumer: Any, queues: Collection[str]) -> None:
     def connection_for_read(heartbeat: Any = None) -> Any:
         return ensure_connected(serve_queues(consumer.app.connection_for_read(heartbeat=heartbeat), queues))
 
-    expect_refusals()
+    mark_consuming_process()
     consumer.connection_errors = (*consumer.connection_errors, OperationalError)
     consumer.ensure_connected = ensure_connected
     consumer.connection_for_read = connection_for_read

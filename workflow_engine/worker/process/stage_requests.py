@@ -30,7 +30,7 @@ logger = logging.getLogger("workflow_engine.worker")
 class StageRequest(Request):
     """A request of one of our tasks: when its process is lost, the stages that the process held are given back.
 
-    What the app or the worker says for tasks in general does not reach it: time limits, accepted content, the end of
+    The app's and the worker's settings for tasks in general do not reach it: time limits, accepted content, the end of
     long tasks when the connection is lost.
     """
 
@@ -75,7 +75,7 @@ class StageRequest(Request):
 
 
 def give_back(installation: Installation, pids: Iterable[int], limit: timedelta = LONGEST) -> None:
-    """Give what ended processes of this worker held to others: reaped as a crash, or released if it was told to stop.
+    """Give the stages of ended processes to others: reaped as a crash, or released if the worker was told to stop.
 
     Never raises: it is an optimisation, the leases run out anyway.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import nullcontext, suppress
@@ -13,6 +12,7 @@ from kombu.exceptions import OperationalError
 
 from workflow_engine.worker.wire import messages
 from workflow_engine.worker.wire.broker_priorities import PRIORITY_STEPS
+from workflow_engine.worker.wire.process_state import ProcessState
 from workflow_engine.worker.wire.queues import declare
 from workflow_engine.worker.wire.redis_refusals import check_writes
 from workflow_engine.worker.wire.supported_brokers import Broker, broker_of, check_broker
@@ -30,8 +30,8 @@ Answer = TypeVar("Answer")
 #: Seconds that connecting to, or an answer of, the broker may take before the attempt is given up.
 TIMEOUT_SECONDS: Final = 1.0
 
-#: Over whatever the app configured, on this connection alone: only messages of the engine's queues go over it, and a
-#: broker that does not answer must not hold up a completion. Each transport takes notice of its own.
+#: These override the app's transport options on this connection alone: only messages of the engine's queues go over it,
+#: and a broker that does not answer must not hold up a completion. Each transport reads those that it knows.
 LINK_OPTIONS: Final[dict[str, Any]] = {
     **PRIORITY_STEPS,
     "socket_timeout": TIMEOUT_SECONDS,
@@ -65,7 +65,7 @@ def connect(app: Celery) -> Connection:
     return connection
 
 
-def knock(app: Celery) -> None:
+def check_usable(app: Celery) -> None:
     """Raise an error if the broker of the app cannot be used now."""
     connection = connect(app)
     try:
@@ -83,13 +83,12 @@ def abandon(connection: Connection) -> None:
             connection.release()
 
 
-class BrokerLink:
+class BrokerLink(ProcessState):
     """A connection of this process to the broker of an app; opened at first use, dropped at the first error.
 
     One thread at a time uses it. After a fork the child opens its own.
     """
 
-    _pid: int
     #: By the monotonic clock.
     _failed_at: float
 
@@ -100,16 +99,15 @@ class BrokerLink:
     def use(self, action: Callable[[Any], Answer]) -> Answer:
         """Call ``action`` with the kombu channel; any error of it closes the connection and is raised.
 
-        A connection that was left alone may have been closed meanwhile, so what fails on it at once is tried again on
-        a new one. What waited for its turn while another action failed fails with it: else all that wait would find
-        out one by one.
+        An idle connection may have been closed meanwhile: an action that fails on it at once is tried again on a new
+        one. Actions that waited for their turn while another one failed fail with it; otherwise each of them would
+        wait for a broker that does not answer.
 
         Raises:
             OperationalError: Another thread failed meanwhile.
             ConfigurationError: The broker cannot carry hints.
         """
-        if self._pid != os.getpid():
-            self._reset()
+        self._notice_fork()
         asked_at = time.monotonic()
         with self._lock:
             if self._failed_at > asked_at:
@@ -126,22 +124,20 @@ class BrokerLink:
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""
-        if self._pid == os.getpid():
+        if self._is_of_this_process():
             with self._lock:
                 if self._connection is not None:
                     with suppress(Exception):
                         self._connection.release()
                 self._drop()
 
-    def _reset(self) -> None:
-        # A connection inherited through a fork belongs to the parent: forgotten, not closed.
+    def _make_anew(self) -> None:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._channel: Any = None
         #: When each queue of RabbitMQ was declared last.
         self._declared: dict[str, float] = {}
         self._failed_at = float("-inf")
-        self._pid = os.getpid()  # last: other threads go on as soon as they see it
 
     def _try(self, action: Callable[[Any], Answer]) -> Answer:
         was_open, began_at = self._connection is not None, time.monotonic()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+
+from workflow_engine.worker.wire.process_state import ProcessState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,31 +15,30 @@ if TYPE_CHECKING:
 #: Seconds between two looks at a broker that is away: doubled from one look to the next.
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
-#: A broker that fails again this soon is looked at as seldom as before: it answers, but does not do what is asked.
+#: A broker that fails again this soon after its return is looked at as seldom as before: it answers, and does not work.
 SOUND_SECONDS: Final = 60.0
 
 
-class BrokerWatch:
+class BrokerWatch(ProcessState):
     """A thread that looks whether the broker is back, from the first failure until then; there is none otherwise.
 
     Args:
-        knock: Raises an error while the broker cannot be used.
+        check: Raises an error while the broker cannot be used.
         on_return: Called, by that thread, when it can.
         monotonic: The clock that tells how long the broker has been sound.
     """
 
-    _pid: int
     _thread: threading.Thread | None
     #: By the monotonic clock.
     _returned_at: float
 
     def __init__(
         self,
-        knock: Callable[[], None],
+        check: Callable[[], None],
         on_return: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._knock = knock
+        self._check = check
         self._on_return = on_return
         self._monotonic = monotonic
         self._reset()
@@ -46,14 +46,12 @@ class BrokerWatch:
     @property
     def is_away(self) -> bool:
         """Whether the broker failed and is not known to be back; after a fork nothing is known."""
-        if self._pid != os.getpid():
-            self._reset()
+        self._notice_fork()
         return self._thread is not None
 
     def note_failure(self) -> bool:
         """Begin to look for the broker; False if that had begun already."""
-        if self._pid != os.getpid():
-            self._reset()
+        self._notice_fork()
         with self._lock:
             if self._thread is not None:
                 return False
@@ -67,24 +65,22 @@ class BrokerWatch:
 
     def stop(self) -> None:
         """End the thread; the next failure starts another."""
-        if self._pid == os.getpid():
+        if self._is_of_this_process():
             self._stopped.set()
         self._reset()
 
-    def _reset(self) -> None:
-        # Threads do not survive a fork, and a lock of the parent may have been held during it.
+    def _make_anew(self) -> None:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = None
         self._pause = FIRST_PAUSE
         self._returned_at = float("-inf")
-        self._pid = os.getpid()  # last: other threads go on as soon as they see it
 
     def _run(self, stopped: threading.Event) -> None:
         while not stopped.wait(self._pause):
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
             try:
-                self._knock()
+                self._check()
             except Exception:  # noqa: BLE001, S112 - whatever it is, the broker cannot be used
                 continue
             with self._lock:

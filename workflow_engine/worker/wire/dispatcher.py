@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from workflow_engine.worker.wire import messages
-from workflow_engine.worker.wire.broker_link import BrokerLink, knock
+from workflow_engine.worker.wire.broker_link import BrokerLink, check_usable
 from workflow_engine.worker.wire.broker_watch import BrokerWatch
 from workflow_engine.worker.wire.due_timers import DueTimers
 from workflow_engine.worker.wire.queue_contents import count_lists, count_queues
@@ -36,7 +36,7 @@ class CeleryDispatcher:
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
         self._link = BrokerLink(app)
-        self._watch = BrokerWatch(lambda: knock(app), _tell_return)
+        self._watch = BrokerWatch(lambda: check_usable(app), _tell_return)
         self._timers = DueTimers(self.dispatch, longest=settings.sweep_interval * 2)
 
     def dispatch(self, hints: Sequence[Hint]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from workflow_engine.worker.wire.process_state import ProcessState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from workflow_engine.store.records import Hint
 
 
-class DueTimers:
+class DueTimers(ProcessState):
     """Sends hints at their due time from one thread of this process, started with the first one.
 
     Args:
@@ -24,8 +25,6 @@ class DueTimers:
         longest: Longer waits are left to the sweep.
         monotonic: The clock that due times are measured by.
     """
-
-    _pid: int
 
     def __init__(
         self,
@@ -43,8 +42,7 @@ class DueTimers:
         """Remember to send ``hint`` after ``delay``; False when the wait is left to the sweep."""
         if delay > self._longest:
             return False
-        if self._pid != os.getpid():
-            self._reset()
+        self._notice_fork()
         with self._changed:
             heapq.heappush(self._heap, (self._monotonic() + delay.total_seconds(), next(self._counter), hint))
             self._start()
@@ -53,8 +51,7 @@ class DueTimers:
 
     def stop(self) -> None:
         """Forget what is pending and end the thread; the next hint starts another."""
-        if self._pid != os.getpid():
-            self._reset()
+        self._notice_fork()
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -71,13 +68,11 @@ class DueTimers:
                 due.append(heapq.heappop(self._heap)[2])
         return due
 
-    def _reset(self) -> None:
-        # Threads do not survive a fork, and a lock of the parent may have been held during it.
+    def _make_anew(self) -> None:
         self._changed = threading.Condition()
         self._heap: list[tuple[float, int, Hint]] = []
         self._thread: threading.Thread | None = None
         self._stopped = False
-        self._pid = os.getpid()  # last: other threads go on as soon as they see it
 
     def _start(self) -> None:
         if self._thread is None:

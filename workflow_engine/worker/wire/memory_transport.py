@@ -52,7 +52,7 @@ class MemoryQueue:
 
     @property
     def queue(self) -> list[Any]:
-        """What purging clears."""
+        """The entries, which kombu clears to purge the queue."""
         return self._entries.queue
 
 

@@ -24,13 +24,13 @@ _PROBE: Final = "workflow_engine.probe"
 _worker_pid = 0
 
 
-def expect_refusals() -> None:
+def mark_consuming_process() -> None:
     """Turn refusals into lost connections from now on, in this process alone: it is about to consume messages."""
     global _worker_pid  # noqa: PLW0603 - what kind of process this is
     _worker_pid = os.getpid()
 
 
-def are_expected() -> bool:
+def is_consuming_process() -> bool:
     """Whether this process, and no parent of it, consumes messages."""
     return _worker_pid == os.getpid()
 
@@ -48,20 +48,20 @@ def check_writes(channel: Any) -> None:
             client.rpushx(f"{channel.global_keyprefix}{_PROBE}", "")
 
 
-def expecting(connection_class: type[Any]) -> type[Any]:
-    """Return a class of redis-py's connections that is closed by a refusal, where refusals are expected.
+def close_on_refusal(connection_class: type[Any]) -> type[Any]:
+    """Return a class of redis-py's connections that a refusal closes, in the process that consumes messages.
 
-    The next use opens a connection anew, to whatever the name of the server stands for by then.
+    The next use opens a new one, to the server that the name stands for by then.
     """
 
-    class ExpectingConnection(connection_class):  # type: ignore[misc]
+    class ClosedOnRefusal(connection_class):  # type: ignore[misc]
         def read_response(self, *args: Any, **options: Any) -> Any:
             try:
                 return super().read_response(*args, **options)
             except exceptions.ResponseError as error:
-                if not are_expected() or not is_refusal(error):
+                if not is_consuming_process() or not is_refusal(error):
                     raise
                 self.disconnect()
                 raise exceptions.ConnectionError(f"Redis refuses to work: {error}") from error
 
-    return ExpectingConnection
+    return ClosedOnRefusal

@@ -18,7 +18,7 @@ from redis import Redis
 
 from workflow_engine.worker.wire.broker_priorities import STEPS
 from workflow_engine.worker.wire.envelopes import find_entry_problem, find_envelope_problem
-from workflow_engine.worker.wire.redis_refusals import are_expected, check_writes, expecting
+from workflow_engine.worker.wire.redis_refusals import check_writes, close_on_refusal, is_consuming_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +39,7 @@ def _drop(problem: str, where: object, entry: object) -> None:
 
 
 class GuardedReplies:
-    """Mixed into the Redis client: what a list of the engine gives up that is no JSON object counts as nothing received.
+    """Mixed into the Redis client: an entry of the engine's lists that is no JSON object counts as nothing received.
 
     Args:
         guards: Whether the list of that name is one of the engine's.
@@ -135,7 +135,7 @@ class ServingChannel(redis.Channel):
     QoS: Any = GuardedQoS
     #: Names of the engine's queues.
     engine_queues: frozenset[str] = frozenset()
-    #: What the app says, or kombu's default.
+    #: The steps of all other queues: those of the app's transport options, or kombu's default.
     app_steps: list[int] = redis.Channel.priority_steps
 
     @property
@@ -189,11 +189,11 @@ class ServingChannel(redis.Channel):
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's signature
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
-        return {**params, "connection_class": expecting(params["connection_class"])}
+        return {**params, "connection_class": close_on_refusal(params["connection_class"])}
 
 
 class ServingTransport(redis.Transport):
-    """A Redis transport that drops, of the engine's queues, what kombu or Celery would fail on.
+    """A Redis transport that drops messages of the engine's queues that kombu or Celery would fail on.
 
     A connection counts as established when Redis accepts writes by it. So Celery's own growing pauses lie between the
     tries, and nothing is taken from a list that cannot be accounted for.
@@ -205,7 +205,7 @@ class ServingTransport(redis.Transport):
     def establish_connection(self) -> Any:
         """Connect; raise an error of the connection while Redis refuses writes."""
         established: Any = super().establish_connection()
-        if are_expected():
+        if is_consuming_process():
             [channel] = established._avail_channels  # noqa: SLF001 - made to try the connection, kept for its first user
             try:
                 check_writes(channel)
