@@ -26,7 +26,7 @@ class ClaimKind(StrEnum):
 
     EXECUTE = "EXECUTE"
     POLL = "POLL"
-    #: Nobody took it: its outcome was reported from outside.
+    #: No worker took it: a callback told its outcome.
     CALLBACK = "PUSH"
 
 

@@ -30,16 +30,16 @@ _ACTOR = "outside"
 
 @dataclass(frozen=True, slots=True)
 class StageKey:
-    """Which stage run an outcome is reported for."""
+    """Which stage run a callback is about."""
 
     run_id: str
     stage_id: str
-    #: Restricts it to one generation's stage run; None means the live one.
+    #: The stage run that a token names; None means the live stage run of the stage.
     stage_run_id: str | None = None
 
 
 def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
-    """Record the output of a suspended (or running) stage; durable when this returns True.
+    """Complete a suspended or running stage with an output; durable when this returns True.
 
     A poll or body that is under way is fenced off. Returns False when the stage had an outcome already.
 
@@ -54,24 +54,26 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
 
     def act(run: LockedRun, row: StageRow) -> None:
         if not Plan.from_json(run.row["plan"]).is_understood:
-            raise RunStateError(f"The plan of run {run.id} was written by a later release; report to a process of that")
+            raise RunStateError(
+                f"The plan of run {run.id} was written by a later release; call a process of that release"
+            )
         complete_stage_run(run, row, payload, new_fence=True)
         settle(run, engine.settings)
 
-    return _report(engine, key, AttemptOutcome.COMPLETED, act)
+    return _answer(engine, key, AttemptOutcome.COMPLETED, act)
 
 
 def fail_stage(engine: Engine, key: StageKey, error: str) -> bool:
-    """Fail a suspended (or running) stage for good; otherwise like ``complete_stage``."""
+    """Fail a suspended or running stage for good; otherwise like ``complete_stage``."""
     failure = StageFailure(ErrorCode.REPORTED, "ReportedFailure", engine.redactor.text(error)[:8192])
 
     def act(run: LockedRun, row: StageRow) -> None:
         fail_stage_run(run, row, failure, engine.settings, new_fence=True)
 
-    return _report(engine, key, AttemptOutcome.FAILED, act, failure)
+    return _answer(engine, key, AttemptOutcome.FAILED, act, failure)
 
 
-def _report(
+def _answer(
     engine: Engine,
     key: StageKey,
     outcome: AttemptOutcome,
@@ -80,22 +82,22 @@ def _report(
 ) -> bool:
     nonce = new_id()
 
-    def report(run: LockedRun) -> bool:
+    def answer(run: LockedRun) -> bool:
         row = _find(run, key)
         if row is not None and (row.status.is_terminal or not row.is_live):
-            return has_callback(run.tx, row.id, nonce)  # by this call, if the answer to its commit was lost
+            return has_callback(run.tx, row.id, nonce)  # this callback, if the answer to its commit was lost
         if not run.is_live:
             return False
         if row is None or row.status is StageStatus.PENDING:
             raise RunStateError(
-                f'Stage "{key.stage_id}" of run {run.id} has not started; there is nothing to report yet'
+                f'Stage "{key.stage_id}" of run {run.id} has not started; it can be completed or failed once it has'
             )
         run.close_attempt(row.id, row.fence, AttemptOutcome.CANCELLED)
         run.record_callback(row, outcome, actor=_ACTOR, nonce=nonce, failure=failure)
         act(run, row)
         return True
 
-    return with_run(engine, key.run_id, report)
+    return with_run(engine, key.run_id, answer)
 
 
 def _find(run: LockedRun, key: StageKey) -> StageRow | None:

@@ -264,7 +264,7 @@ class LockedRun:
         nonce: str,
         failure: StageFailure | None = None,
     ) -> None:
-        """Record that somebody outside reported the outcome: an attempt of no length, with the next fence."""
+        """Record an outcome that a callback told: an attempt of no length, with the next fence."""
         self.tx.execute(
             attempts.insert().values(
                 stage_run_id=stage.id,
