@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from workflow_engine import RunHandle, WorkflowRuntime
 from workflow_engine.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -85,3 +86,12 @@ def test_a_block_of_python_in_the_readme_is_run_or_says_that_it_is_a_fragment() 
 
     assert unmarked == []
     assert [bool(is_run) for is_run, _ in blocks].count(True) == 1
+
+
+def test_the_readme_names_every_method_of_a_handle_and_none_that_a_runtime_does_not_have() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    table = readme[readme.index("| of a run |") : readme.index("A stage is given by itself or by its id.")]
+    named = set(re.findall(r"`(?:runtime\.)?([a-z_]+)[`(]", table))
+
+    assert {name for name in vars(RunHandle) if not name.startswith("_")} <= named
+    assert {name for name in named if not hasattr(WorkflowRuntime, name) and not hasattr(RunHandle, name)} == set()

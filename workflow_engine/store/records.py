@@ -26,7 +26,7 @@ class ClaimKind(StrEnum):
 
     EXECUTE = "EXECUTE"
     POLL = "POLL"
-    #: Nobody took it: a callback told its outcome.
+    #: No worker took it: a callback told its outcome.
     CALLBACK = "PUSH"
 
 

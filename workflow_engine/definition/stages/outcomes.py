@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
@@ -26,9 +26,12 @@ from workflow_engine.errors import (
     StageOutputMissing,
     StageSkipped,
 )
+from workflow_engine.ids import id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from workflow_engine.ids import HasId
 
 StateT_co = TypeVar("StateT_co", covariant=True, default=Any)
 
@@ -40,14 +43,6 @@ NEVER_RETRIED: tuple[type[BaseException], ...] = (
     StageOutputMissing,
     StageSkipped,
 )
-
-
-class HasRunId(Protocol):
-    """Anything that stands for a run, such as a run handle."""
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +80,7 @@ class Suspend(Generic[StateT_co]):
         return self.state if isinstance(self.state, Wait) else Poll(self.state)
 
     @staticmethod
-    def until_runs(*runs: str | HasRunId) -> UntilRuns:
+    def until_runs(*runs: str | HasId) -> UntilRuns:
         """Park the stage until these runs have ended; the engine asks for them, no poll function is needed.
 
         The stage's output is then a dict of the runs' outputs, keyed by run id. Annotate the body ``-> UntilRuns``.
@@ -93,7 +88,7 @@ class Suspend(Generic[StateT_co]):
         Raises:
             ValueError: No run is given.
         """
-        return UntilRuns(Runs(tuple(run if isinstance(run, str) else run.id for run in runs)))
+        return UntilRuns(Runs(tuple(id_of(run) for run in runs)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StageKey:
-    """Which stage run an outcome is reported for."""
+    """Which stage run a callback is about."""
 
     run_id: str
     stage_id: str
-    #: Restricts it to one generation's stage run; None means the live one.
+    #: The stage run that a token names; None means the live stage run of the stage.
     stage_run_id: str | None = None
 
 
 def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
-    """Record the output of a suspended (or running) stage; durable when this returns True.
+    """Complete a suspended or running stage with an output; durable when this returns True.
 
     A poll or body that is under way is fenced off. Returns False when the stage had an outcome already.
 
@@ -52,7 +52,7 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
 
     def act(run: LockedRun, row: StageRow, callback: Callback) -> None:
         if not Plan.from_json(run.row.plan).is_understood:
-            raise RunStateError(f"The plan of run {run.id} was written by a later release; report to a process of that")
+            raise RunStateError(f"The plan of run {run.id} was written by a later release; call a process of that release")
         stage_moves.complete(run, row, payload, callback)
         settle(run, engine.settings)
 
@@ -60,7 +60,7 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
 
 
 def fail_stage(engine: Engine, key: StageKey, error: str) -> bool:
-    """Fail a suspended (or running) stage for good; otherwise like ``complete_stage``."""
+    """Fail a suspended or running stage for good; otherwise like ``complete_stage``."""
     failure = StageFailure(ErrorCode.REPORTED, "ReportedFailure", engine.redactor.text(error)[:8192])
 
     def act(run: LockedRun, row: StageRow, callback: Callback) -> None:
@@ -80,7 +80,7 @@ def _answer(engine: Engine, key: StageKey, act: Callable[[LockedRun, StageRow, C
             return False
         if row is None or row.status is StageStatus.PENDING:
             raise RunStateError(
-                f'Stage "{key.stage_id}" of run {run.id} has not started; there is nothing to report yet'
+                f'Stage "{key.stage_id}" of run {run.id} has not started; it can be completed or failed once it has'
             )
         act(run, row, callback)
         return True

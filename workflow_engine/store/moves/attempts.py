@@ -90,6 +90,6 @@ def first_release(tx: Connection, stage_run_id: str, error_type: str, since: int
 
 
 def has_callback(tx: Connection, stage_run_id: str, nonce: str) -> bool:
-    """Whether the outcome of the stage run is the one that a callback told under ``nonce``."""
+    """Tell whether the outcome of the stage run is that of the callback with this ``nonce``."""
     query = select(attempts.c.fence).where(attempts.c.stage_run_id == stage_run_id, attempts.c.lease_id == nonce)
     return tx.scalar(query) is not None
