@@ -53,9 +53,6 @@ def read_name(kind: type[N], text: str) -> N:
         return stranger
 
 
-TERMINAL_RUN_EVENTS = frozenset({EventType.RUN_COMPLETED, EventType.RUN_FAILED, EventType.RUN_CANCELLED})
-
-
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened to a run."""

@@ -28,7 +28,7 @@ def mermaid(groups: Sequence[Group]) -> str:
 
 def _nodes(groups: Sequence[Group]) -> Iterator[str]:
     for group in groups:
-        if len(group.stages) == 1:
+        if not group.is_parallel:
             yield f"    {_node(group.stages[0])}"
             continue
         yield f'    subgraph group_{group.number}["Group {group.number}"]'
