@@ -60,6 +60,6 @@ def _id(stage_id: str) -> str:
 
 
 def _label(text: str) -> str:
-    """Escape what Mermaid reads as markup; ``#`` first, because it begins the escapes."""
+    """Escape the characters that Mermaid reads as markup; ``#`` first, because it begins the escapes."""
     escaped = text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
     return " ".join(escaped.split())
