@@ -19,6 +19,8 @@ StatusT = TypeVar("StatusT", bound="StrEnum")
 LONGEST_IDEMPOTENCY_KEY: Final = 255
 #: The largest number that every column of whole numbers holds.
 LARGEST_NUMBER: Final = 2**31 - 1
+#: Most items of one page.
+MOST_ITEMS: Final = 1000
 _LONGEST_SHOWN: Final = 80
 
 
