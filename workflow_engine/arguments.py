@@ -1,4 +1,4 @@
-"""Checks of what callers pass to public methods; each refusal names the argument, what came and what was expected."""
+"""Checks of the arguments of public methods; each refusal names the argument, its value and the expected values."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ StatusT = TypeVar("StatusT", bound="StrEnum")
 LONGEST_IDEMPOTENCY_KEY: Final = 255
 #: The largest number that every column of whole numbers holds.
 LARGEST_NUMBER: Final = 2**31 - 1
+#: Most items of one page.
+MOST_ITEMS: Final = 1000
 _LONGEST_SHOWN: Final = 80
 
 
@@ -109,14 +111,14 @@ def read_statuses(kind: type[StatusT], value: object, *, name: str = "status") -
 
 def _read_status(kind: type[StatusT], value: object, name: str) -> StatusT:
     try:
-        return kind(value)  # type: ignore[arg-type] # what is no name of a status is refused below
+        return kind(value)  # type: ignore[arg-type] # anything but the name of a status is refused below
     except ValueError:
         there = among(value, (status.value for status in kind), kind="there are")
         raise InvalidRequestError(f"{name} {show(value)} is unknown{there}") from None
 
 
 def show(value: object) -> str:
-    """Return what came, short enough for a line."""
+    """Return the representation of a value, short enough for a line."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a value that cannot be shown is still refused

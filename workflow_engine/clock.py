@@ -19,7 +19,7 @@ _SLICE_SECONDS = 0.5
 
 
 class Clock(Protocol):
-    """What the engine asks of time."""
+    """The time as the engine asks for it."""
 
     def now(self) -> datetime:
         """Return the present instant, aware, in UTC."""

@@ -72,7 +72,7 @@ class ErrorCode(StrEnum):
     DEFINITION_MISMATCH = "DEFINITION_MISMATCH"
     #: Somebody reported the failure through ``runtime.fail_stage`` or a signed callback.
     REPORTED = "REPORTED"
-    #: The body ended, but what became of it could not be written to the database.
+    #: The body ended, but its outcome could not be written to the database.
     NOT_RECORDED = "NOT_RECORDED"
 
 
@@ -107,7 +107,7 @@ class InvalidDataError(InvalidRequestError):
     """Data does not match its schema.
 
     Attributes:
-        what: What was validated, e.g. ``input of workflow "invoices"``.
+        what: The name of the data, e.g. ``input of workflow "invoices"``.
         problems: One ``path: message`` line for each rejected field.
     """
 
@@ -204,7 +204,7 @@ class StageCancelled(StageError):
 
 
 class LeaseLost(StageError):
-    """This worker does not own the stage run any more; what it does now is discarded."""
+    """This worker does not own the stage run any more; its outcome is discarded."""
 
 
 class RetryAfter(StageError):
@@ -246,7 +246,7 @@ class RunWaitTimeout(RunError):
 
 
 class StoreError(WorkflowEngineError):
-    """The database could not do what was asked."""
+    """An operation of the database failed or was refused."""
 
 
 class DatabaseUnavailableError(StoreError):

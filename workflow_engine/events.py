@@ -1,6 +1,6 @@
-"""What is told about a run: durable, ordered events.
+"""Events: the durable, ordered history of a run.
 
-An event is written in the transaction of the move it tells about. Its ``sequence`` counts 1, 2, 3 … within
+An event is written in the transaction of the move that it tells of. Its ``sequence`` counts 1, 2, 3 … within
 its run without gaps, so a subscriber that remembers the last sequence it saw misses nothing.
 """
 
@@ -43,7 +43,7 @@ class EventType(StrEnum):
 def read_name(kind: type[N], text: str) -> N:
     """Return the member for a stored name; for one that a later release wrote, a stranger of the same type.
 
-    A stranger equals its text, and no member: a reader shows it, and what compares with members passes it over.
+    A stranger equals its text, and no member: a reader shows it, and code that compares with members passes it over.
     """
     try:
         return kind(text)
@@ -51,9 +51,6 @@ def read_name(kind: type[N], text: str) -> N:
         stranger = str.__new__(kind, text)
         stranger._name_ = stranger._value_ = text
         return stranger
-
-
-TERMINAL_RUN_EVENTS = frozenset({EventType.RUN_COMPLETED, EventType.RUN_FAILED, EventType.RUN_CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ _executed: ContextVar[ExecutedStage | None] = ContextVar("workflow_engine_execut
 
 @contextmanager
 def executing(stage: ExecutedStage) -> Iterator[None]:
-    """Name the stage that this thread, and whatever it starts with its context, executes inside the block."""
+    """Name the stage that this thread executes inside the block; threads that run in its context name it as well."""
     token = _executed.set(stage)
     try:
         yield

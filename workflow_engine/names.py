@@ -19,9 +19,9 @@ def among(name: object, known: Iterable[str], *, kind: str) -> str:
     """Return `` (did you mean "extract"? stages: extract, classify)``, to be put behind the refusal.
 
     Args:
-        name: What was asked for.
-        known: What there is, in the order in which it is to be read.
-        kind: What these are: ``stages``, ``fields of AIConfig``.
+        name: The name that was asked for.
+        known: The names that exist, in the order in which they are to be read.
+        kind: The noun for them: ``stages``, ``fields of AIConfig``.
     """
     names = list(dict.fromkeys(known))
     near = difflib.get_close_matches(str(name), names, n=1)

@@ -13,8 +13,8 @@ DEFAULT_PRIORITY: Final = 5
 HIGHEST_PRIORITY: Final = 10
 #: Hints that were lost are sent again with this one, so that no other work is taken before them.
 RECOVERY_PRIORITY: Final = HIGHEST_PRIORITY
-#: Polls are sent no lower than runs are by default. Work of a low priority may wait for as long as there is any other;
-#: what it has started elsewhere and waits for is done, paid, and has a time limit.
+#: Polls are sent with at least this one. A run of a low priority may wait for as long as there is other work, but the
+#: work that it has already started elsewhere is done, is paid for, and has a time limit.
 LOWEST_POLL_PRIORITY: Final = DEFAULT_PRIORITY
 
 

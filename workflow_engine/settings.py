@@ -45,7 +45,7 @@ class EnvironmentSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WORKFLOW_ENGINE_", extra="forbid", frozen=True)
 
-    #: What errors call the values of the class.
+    #: The noun for the values of the class in errors.
     kind: ClassVar[str] = "settings"
 
     @classmethod

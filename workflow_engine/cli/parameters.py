@@ -12,11 +12,11 @@ from typing import Any, Final
 import click
 from typing_extensions import override
 
+from workflow_engine.clock import LONGEST_DURATION
 from workflow_engine.lifecycle import RunStatus
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
-_LONGEST: Final = timedelta(days=365_000)
 
 
 class DurationType(click.ParamType):  # type: ignore[type-arg] # generic in newer versions of click only
@@ -32,8 +32,8 @@ class DurationType(click.ParamType):  # type: ignore[type-arg] # generic in newe
         if not text or _DURATION.sub("", text).strip():
             self.fail(f"{text!r} is not a duration; write it as 30s, 5m, 1h30m or 30d", param, ctx)
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
-        if seconds > _LONGEST.total_seconds():
-            self.fail(f"{text!r} is longer than a thousand years", param, ctx)
+        if seconds > LONGEST_DURATION.total_seconds():
+            self.fail(f"{text!r} is longer than {LONGEST_DURATION.days:,} days", param, ctx)
         return timedelta(seconds=seconds)
 
 

@@ -1,7 +1,7 @@
-"""What users write with: stages, outcomes, contexts, workflows.
+"""Stages, outcomes, contexts and workflows: the words that users write with.
 
-This room is pure. It knows no database, no broker and no clock; whatever has an effect goes through ``ContextPort``,
-which the engine implements.
+This room is pure. It knows no database, no broker and no clock; every effect goes through ``ContextPort``, which the
+engine implements.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def check_name(name: str, value: Any) -> None:
 
 
 def check_queue(queue: Any) -> None:
-    """Refuse what is not the name of a queue.
+    """Refuse anything but the name of a queue.
 
     Raises:
         TypeError: It is not a string.

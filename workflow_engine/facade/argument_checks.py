@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 ClassT = TypeVar("ClassT", bound=type)
 
-#: Most items of one page.
-MOST_ITEMS: Final = 1000
 _LONGEST_ACTOR: Final = 200
 
 
@@ -91,7 +89,7 @@ def _check_timeout(name: str, value: object) -> None:
 
 
 def _check_limit(name: str, value: object) -> None:
-    arguments.check_number(name, value, least=1, most=MOST_ITEMS)
+    arguments.check_number(name, value, least=1, most=arguments.MOST_ITEMS)
 
 
 def _check_concurrency(name: str, value: object) -> None:

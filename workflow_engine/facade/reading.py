@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from workflow_engine.arguments import read_statuses
+from workflow_engine.arguments import MOST_ITEMS, read_statuses
 from workflow_engine.definition import GroupOutput, Stage
 from workflow_engine.engine import read_run_result
 from workflow_engine.errors import (
@@ -147,7 +147,7 @@ class RunReader:
         *,
         history: bool = False,
         after: str | None = None,
-        limit: int = 1000,
+        limit: int = MOST_ITEMS,
     ) -> Page[LogEntry]:
         """Return a page of log lines, the oldest first: of the live stage runs, and of those that a fork shares.
 
@@ -166,7 +166,7 @@ class RunReader:
             self._nothing_of(run_id, stage_id)
         return page
 
-    def list_events(self, run_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[Event]:
+    def list_events(self, run_id: str, *, after_sequence: int = 0, limit: int = MOST_ITEMS) -> list[Event]:
         """Return the events after a sequence number, in order, at most ``limit`` of them (1000 and no more)."""
         found = self.database.read(
             lambda tx: event_queries.list_events(tx, run_id, after_sequence=after_sequence, limit=limit)

@@ -1,4 +1,4 @@
-"""Values as JSON text: what may be stored, what comes back as it was, and what must not be shown.
+"""Values as JSON text: which ones can be stored, how they are read back unchanged, and how secrets are hidden.
 
 Knows nothing of stages, runs or databases.
 """

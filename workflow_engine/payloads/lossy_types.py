@@ -1,7 +1,7 @@
 """Which types can lose something on their way through JSON, read off their core schemas once, when a schema is made.
 
-A type of nothing but lossless parts needs no comparison when a value is stored. Whatever is not known to be lossless
-counts as lossy, which costs time and loses nothing.
+Values of a type of nothing but lossless parts are not compared when they are stored. A part that is not known to be
+lossless counts as lossy, which costs time and loses nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Node = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RoundTripRisks:
-    """What must be looked at when a value of a type is stored."""
+    """The ways in which storing a value of a type may lose something."""
 
     #: Whether a valid value of exactly these classes always comes back as it was.
     is_lossless: bool
@@ -60,7 +60,7 @@ _LOSSLESS: Final = frozenset(
     }
 )
 _KEYS: Final = frozenset({"str", "int", "uuid"})
-#: What JSON tells apart; values of two types of one kind may be taken for each other.
+#: Kinds of values that JSON tells apart; values of two types of one kind may be taken for each other.
 _KINDS: Final = {"str": "string", "int": "number", "float": "number", "bool": "bool", "none": "null", "list": "array"}
 _OBJECTS: Final = frozenset({"model", "typed-dict", "dataclass", "dict", "tagged-union"})
 
@@ -128,7 +128,7 @@ _CHECKS: Final[dict[str, Callable[[Node, Mapping[str, Node]], bool]]] = {
 
 
 def _unwrap(node: Node, definitions: Mapping[str, Node]) -> Node:
-    """Return the node that says what the value is: inside of defaults, references and root models."""
+    """Return the node of the value itself, inside of defaults, references and root models."""
     if node["type"] == "definition-ref":
         return _unwrap(definitions.get(node["schema_ref"], {"type": "unknown"}), definitions)
     if node["type"] == "default" or node.get("root_model"):

@@ -1,4 +1,4 @@
-"""What a value lost on its way through JSON, and where a value cannot go through it at all."""
+"""Compare a value with the one that its JSON text gives back, and find the places that JSON cannot keep."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SCALARS: Final = frozenset({str, int, float, bool, NoneType})
 
 
 def find_loss(before: object, after: object, *, leaves: bool = True) -> Unstorable | None:
-    """Return the first place where ``after`` is not what ``before`` was, or None.
+    """Return the first place where ``after`` differs from ``before``, or None.
 
     Values are compared, not their dumps: the types of models and of other values, all fields, extra fields and
     private attributes. A tuple may come back as a list, and any mapping as a dict. Aware datetimes are the same if they are the same instant.
@@ -39,7 +39,7 @@ def find_loss(before: object, after: object, *, leaves: bool = True) -> Unstorab
     Args:
         before: The value as it was.
         after: The value that came back.
-        leaves: False compares only what taking the value apart would lose: classes, private attributes, and fields
+        leaves: False compares only the things that ``take_apart`` loses: classes, private attributes, and fields
             that no validator sets.
     """
     try:
@@ -55,11 +55,11 @@ def find_unserializable(value: object) -> Unstorable | None:
 
 
 def take_apart(value: Any, *, all_fields: bool = True) -> Any:
-    """Return ``value`` with models and dataclasses as mappings of their fields, whatever their serializers say.
+    """Return ``value`` with models and dataclasses as mappings of their fields; serializers are not asked.
 
     Args:
         value: Any value.
-        all_fields: False leaves out what models left to their defaults, which Pydantic does not validate.
+        all_fields: False leaves out the fields that a model left to their defaults, which Pydantic does not validate.
     """
     if isinstance(value, RootModel):
         return take_apart(value.root, all_fields=all_fields)
@@ -193,7 +193,7 @@ class _Comparison:
 
 
 class _Loss:
-    """What was lost; its path is known to those that looked inside."""
+    """A reason, and the path to the lost part, which each container on the way back extends by its own key."""
 
     __slots__ = ("_parts", "reason")
 
@@ -228,7 +228,7 @@ def _class_of(model: BaseModel) -> type:
 
 
 def _fits_sequence(before: Any, after: object) -> bool:
-    """Tell whether ``after`` may be what ``before`` was; only a plain tuple may come back as a list."""
+    """Tell whether one sequence may have come back as the other; only a plain tuple may come back as a list."""
     if not isinstance(after, list | tuple | deque) or len(before) != len(after):
         return False
     return type(before) is type(after) or not (hasattr(before, "_fields") or isinstance(before, deque))

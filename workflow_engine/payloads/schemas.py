@@ -4,8 +4,8 @@ A value that passes is re-validated even when it is a model instance, and only a
 its own JSON text as it was, so that a stage sees the same value in its first run, in a retry and in a rerun.
 Fields are stored under their own names, never under aliases. Validators must therefore be idempotent.
 
-Values are compared, never their dumps, which show what a serializer makes of a value. A type of which nothing can get
-lost (see ``lossy_types``) is not compared: Pydantic checks each value's type while it writes, and validates it while it reads.
+Values are compared, never their dumps, because a dump shows only the result of a serializer. A type that loses
+nothing (see ``lossy_types``) is not compared: Pydantic checks each value's type while it writes, and validates it while it reads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class NoInput(BaseModel):
-    """Input of a stage or workflow that needs none; whatever it is given is ignored."""
+    """Input of a stage or workflow that needs none; a value that is given all the same is ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -52,7 +52,7 @@ class NoConfig(BaseModel):
 
 
 class Schema(Generic[T]):
-    """What a value must look like: any type that Pydantic understands, compiled once.
+    """The validator of a type that Pydantic understands, compiled once, with its form as stored text.
 
     Args:
         tp: A model, dataclass, TypedDict, ``list[int]``, ``Report | None`` …
@@ -167,7 +167,7 @@ class Schema(Generic[T]):
             raise InvalidDataError(what, list_problems(error, value)) from None
 
     def _revalidate(self, value: T, what: str) -> T:
-        """Validate the parts of a value again; its serializers are asked only where validators want what they write."""
+        """Validate the parts of a value again, or its dump where a validator takes only the form that a serializer writes."""
         for all_fields in (True, False):
             try:
                 parts = take_apart(value, all_fields=all_fields)
@@ -263,7 +263,7 @@ class Schema(Generic[T]):
             return value
 
     def _read_defaults(self, text: str) -> T | None:
-        """Read what does not fit because of a default, which Pydantic does not validate; None if it is not the same."""
+        """Read text in which a default does not fit its own type, as Pydantic allows; None if another text would come."""
         with suppress(ValidationError, PydanticSerializationError):
             value = self._adapter.validate_json(drop_unset(text), by_name=True, by_alias=False)
             if self._write_plainly(value) == text.replace(MARK, ""):
@@ -306,7 +306,7 @@ def _describe_unreadable(error: ValidationError | PayloadError) -> Unstorable:
 
 
 def _attempt(dump: Callable[[T], Any], value: T, what: str) -> Any:
-    """Run a serialization; what a serializer raises becomes a PayloadError that names the place within ``value``."""
+    """Run a serialization; the error of a serializer becomes a PayloadError that names the place within ``value``."""
     try:
         return dump(value)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""Keep secrets out of what is recorded and shown: texts made storable, values of telling keys replaced.
+"""Keep secrets out of records and screens: values under telling names are replaced, and texts are made storable.
 
-There is one list of telling names, the setting ``redact_keys``. Whoever works for an engine does so inside of
-``redacting``, so that what has no settings (schemas, whose messages quote values) goes by the same list.
+There is one list of telling names, the setting ``redact_keys``. The engine works inside of ``redacting``, so that code
+without settings (schemas, whose messages quote values) goes by the same list.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Redactor:
         return self._copy(value, is_recorded=False)
 
     def _copy(self, value: Any, *, is_recorded: bool, is_secret: bool = False) -> Any:
-        """Copy a value; what lies under a telling name is replaced whole."""
+        """Copy a value; the value of a telling name is replaced whole."""
         if is_secret and value is not None and not (is_recorded and isinstance(value, int | float)):
             return REPLACEMENT
         if isinstance(value, Mapping):
@@ -92,7 +92,7 @@ _active: ContextVar[Redactor] = ContextVar("workflow_engine_redactor", default=_
 
 @contextmanager
 def redacting(redactor: Redactor) -> Iterator[None]:
-    """Make ``redactor`` the one that messages about values go by inside the block, and in threads with its context."""
+    """Let messages about values go by ``redactor`` inside the block, also in threads that run in its context."""
     token = _active.set(redactor)
     try:
         yield
@@ -101,5 +101,5 @@ def redacting(redactor: Redactor) -> Iterator[None]:
 
 
 def active_redactor() -> Redactor:
-    """Return the redactor of whoever is served; outside of an engine's work, one with the default words."""
+    """Return the redactor of the enclosing ``redacting``; outside of any, one with the default words."""
     return _active.get()

@@ -1,4 +1,4 @@
-"""Payloads as ASCII JSON text: what is stored comes back as it was, or is refused with the place that cannot.
+"""Payloads as ASCII JSON text: a stored value comes back as it was; one that would not is refused, with the place.
 
 Text of plain ASCII survives every database and driver, NUL characters and lone surrogates included. Numbers keep
 their exact value. NaN and the infinities have no JSON form and are refused; they never turn into null.
@@ -145,7 +145,7 @@ def join_path(path: str, key: object) -> str:
 
 
 def refusal(what: str, problem: Unstorable) -> PayloadError:
-    """Return the error that says what cannot be stored, where and why."""
+    """Return the error for a value that cannot be stored; it names the place and the reason."""
     path = problem.path if len(problem.path) <= _LONGEST_PATH else f"{problem.path[:80]} … {problem.path[-40:]}"
     place = f"{path}: " if path else ""
     return PayloadError(f"Cannot store {what}: {place}{problem.reason}")

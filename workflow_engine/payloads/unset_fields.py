@@ -24,13 +24,13 @@ _CONTAINERS: Final = frozenset({dict, list})
 
 
 def mark_unset(text: str, value: object) -> str:
-    """Return ``text``, which ``value`` was written as, with a mark before each field that was not set."""
+    """Return ``text``, the JSON text of ``value``, with a mark before each field that was not set."""
     prefix, escaped = _choose_prefix(text)
     return _dump(_mark(decode_json(text), value, prefix)).replace(escaped, f'{MARK}"')
 
 
 def restore_unset(text: str, value: object) -> None:
-    """Take the fields that are marked in ``text`` out of the sets of fields of ``value``, which was read from it."""
+    """Make the fields that ``text`` marks count as not set in ``value``, which was read from the text."""
     if MARK in text:
         prefix, tree = _read(text)
         _restore(tree, value, prefix)
@@ -43,7 +43,7 @@ def drop_unset(text: str) -> str:
 
 
 def _choose_prefix(text: str) -> tuple[str, str]:
-    """Return what marked keys begin with while the text is worked on, as no string in it does, and its JSON."""
+    """Return a prefix for marked keys with which no string in the text begins, and the JSON text of it."""
     number = 0
     while (escaped := f'"\\u0000{number}:') in text:
         number += 1
@@ -98,7 +98,7 @@ def _drop(tree: Any, prefix: str) -> Any:
 
 
 def _take_apart(tree: Any, value: Any) -> tuple[Any, Any]:
-    """Return ``value`` and its parts, by key or index of the containers in ``tree``; None where that is not certain."""
+    """Return ``value`` and its parts, by the keys or indexes that they have in ``tree``; None where these are uncertain."""
     while isinstance(value, RootModel):
         value = value.root
     if type(tree) is list:

@@ -23,8 +23,8 @@ def list_problems(error: ValidationError, value: object = None) -> list[str]:
     """Return one ``path: message`` line for each rejected field.
 
     Args:
-        error: What Pydantic raised.
-        value: The whole that was rejected, whose secrets a message about a part of it may quote.
+        error: As Pydantic raised it.
+        value: The rejected value as a whole; a message about one part may quote secrets of another.
     """
     redactor = active_redactor()
     secrets = set(_secret_texts(value, redactor, depth=0))

@@ -159,20 +159,16 @@ class Claim(StageRunOptions):
     kind: ClaimKind
     stage_run_id: str
     fence: int
-    lease_id: str
     run_id: str
     workflow_id: str
     stage_id: str
     stage_name: str
-    stage_number: int
     execution_group: int
     input_group: int
     generation: int
     attempt: int
     crashes: int
     postponements: int
-    priority: int
-    queue: str
     #: JSON texts of the run.
     plan: str
     config: str
@@ -184,16 +180,11 @@ class Claim(StageRunOptions):
     #: The kind of the wait, see ``definition.waits``.
     suspended_on: str | None
     suspended_at: int | None
-    poll_interval_ms: int | None
     max_wait_until: int | None
     polls: int
     poll_failures: int
-    wake_sequence: int
     #: JSON text of the numbers reported so far; what this claim reports is added to them.
     metrics: str
-    #: Failed stage runs of the group so far: a sibling's failure changes what a retry or suspension means.
-    failed_siblings: int
-    mismatch_since: int | None
     #: The stage run that created this run, if it is a child; the end of the run wakes it.
     parent_stage_run_id: str | None
     #: The database's time of the claim.
@@ -261,7 +252,6 @@ class StageRow(StageRunOptions):
     id: str
     stage_id: str
     execution_group: int
-    generation: int
     superseded_by: int | None
     status: StageStatus
     attempt: int
@@ -276,7 +266,6 @@ class StageRow(StageRunOptions):
     priority: int
     dispatch_number: int
     suspended_state: str | None
-    next_poll_at: int | None
     poll_interval_ms: int | None
     max_wait_until: int | None
     final_poll_at: int | None
@@ -286,7 +275,6 @@ class StageRow(StageRunOptions):
     poll_crashes: int
     wake_sequence: int
     mismatch_since: int | None
-    output_id: str | None
     #: Whether it waits and its time had come when the run was locked; ``admission`` tells what else a claim asks.
     is_due: bool
 

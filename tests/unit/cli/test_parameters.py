@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,11 @@ from typing import Any
 import click
 import pytest
 
+from workflow_engine.arguments import MOST_ITEMS
+from workflow_engine.cli.commands.runs import runs
 from workflow_engine.cli.parameters import DURATION, JSON, PAIR
+from workflow_engine.clock import LONGEST_DURATION
+from workflow_engine.facade.reading import RunReader
 
 
 @pytest.mark.parametrize(
@@ -70,3 +75,19 @@ def test_a_pair_is_split_at_the_first_sign_and_its_value_is_json_where_it_can_be
 def test_what_is_no_pair_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="key=value"):
         PAIR.convert(text, None, None)
+
+
+def test_the_longest_duration_is_the_one_that_the_library_takes() -> None:
+    assert DURATION.convert(f"{LONGEST_DURATION.days}d", None, None) == LONGEST_DURATION
+
+    with pytest.raises(click.BadParameter, match="longer than 36,500 days"):
+        DURATION.convert(f"{LONGEST_DURATION.days}d1s", None, None)
+
+
+def test_the_largest_page_is_the_one_that_readers_take() -> None:
+    [limit] = [parameter for parameter in runs.commands["list"].params if parameter.name == "limit"]
+
+    assert isinstance(limit.type, click.IntRange)
+    assert limit.type.max == MOST_ITEMS
+    for read in (RunReader.list_events, RunReader.list_logs):
+        assert inspect.signature(read).parameters["limit"].default == MOST_ITEMS

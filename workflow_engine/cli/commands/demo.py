@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from workflow_engine.arguments import MOST_ITEMS
 from workflow_engine.cli.errors import EXIT_RUN_FAILED, CommandError
 from workflow_engine.cli.screens.console import output
 from workflow_engine.clock import SystemClock
@@ -93,7 +94,7 @@ def _list_runs(runtime: WorkflowRuntime, demo_id: str) -> list[RunSnapshot]:
     runs: list[RunSnapshot] = []
     cursor = None
     while True:
-        page = runtime.list_runs(metadata={"demo": demo_id}, limit=1000, cursor=cursor)
+        page = runtime.list_runs(metadata={"demo": demo_id}, limit=MOST_ITEMS, cursor=cursor)
         runs += page.items
         cursor = page.next_cursor
         if cursor is None:

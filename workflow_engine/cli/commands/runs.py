@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from workflow_engine.arguments import MOST_ITEMS
 from workflow_engine.cli.connection import pass_connection
 from workflow_engine.cli.errors import EXIT_RUN_FAILED, EXIT_TIMED_OUT, CommandError
 from workflow_engine.cli.parameters import DURATION, JSON, PAIR, RUN_STATUS, json_option
@@ -80,7 +81,7 @@ def create(
 @click.option("--workflow", help="Only runs of this workflow.")
 @click.option("--metadata", type=PAIR, multiple=True, help="Only runs with this pair; may be repeated.")
 @click.option("--since", type=DURATION, help="Only runs created within this time, e.g. 24h.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="At most this many.")
+@click.option("--limit", type=click.IntRange(1, MOST_ITEMS), default=20, help="At most this many.")
 @click.option("--cursor", help="Where the next page begins, as printed below the page before.")
 @json_option
 @pass_connection

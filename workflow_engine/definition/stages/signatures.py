@@ -1,4 +1,4 @@
-"""What the annotations of a stage body and its poll say: input, config, output and state types."""
+"""Read the input, config, output and state types of a stage off the annotations of its body and its poll."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def read_poll(poll: Callable[..., Any], label: str, *, needs_output: bool = True
 
 
 def check_callable(function: object, label: str) -> None:
-    """Refuse what is not a plain or async function of one argument.
+    """Refuse anything but a plain or async function of one argument.
 
     Raises:
         DefinitionError: It is not.
@@ -220,7 +220,7 @@ def _read_context(function: Callable[..., Any], hints: dict[str, Any], context: 
 
 
 def _instead(context: type) -> str:
-    """Say what makes the annotation of a context unnecessary."""
+    """Name the options that make the annotation of a context unnecessary."""
     options = "input= and output=" if context is StageContext else "input=, output= and state="
     return f"; or pass {options} to define_stage"
 

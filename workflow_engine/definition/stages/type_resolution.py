@@ -44,7 +44,7 @@ class _Unread(StageTypes):
 def resolve_types(
     body: Callable[..., Any], poll: Callable[..., Any] | None, given: StageTypes, label: str
 ) -> StageTypes:
-    """Combine explicit types with what the annotations of body and poll say, and check that they agree.
+    """Combine explicit types with the annotations of body and poll, and check that they agree.
 
     Raises:
         DefinitionError: A type is missing, or body and poll disagree.

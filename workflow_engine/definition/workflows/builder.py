@@ -33,7 +33,7 @@ class WorkflowBuilder(Generic[InputT, CurrentT]):
         version: Changes the fingerprint.
         deadline: Longest run; None for no limit.
         priority: Of its runs where ``create_run`` names none: 0 to 10, higher is more important.
-        on_failure: What happens to a group's other stages when one fails, where ``parallel`` does not say.
+        on_failure: When the other stages of a group end after one failed, where ``parallel`` does not say.
 
     Example:
         ``WorkflowBuilder("analysis", input=Document).pipe(extract).parallel(classify, summarize).pipe(merge).build()``
@@ -106,7 +106,7 @@ class WorkflowBuilder(Generic[InputT, CurrentT]):
     def pipe(self: WorkflowBuilder[I, GroupOutput], stage: Stage[Never, O]) -> WorkflowBuilder[I, O]: ...
 
     def pipe(self, stage: Stage[Any, Any]) -> WorkflowBuilder[Any, Any]:
-        """Add a group of one stage, which is given what the group before it returned."""
+        """Add a group of one stage, whose input is the output of the group before it."""
         return self._with_group(DraftGroup((stage,), self._draft.on_failure, is_parallel=False))
 
     @overload
@@ -126,7 +126,7 @@ class WorkflowBuilder(Generic[InputT, CurrentT]):
 
         Args:
             stages: The members; the next stage is given their outputs by stage.
-            on_failure: What happens to the others when one fails; the workflow's policy if None.
+            on_failure: When the other members end after one failed; the workflow's policy if None.
         """
         policy = self._draft.on_failure if on_failure is None else on_failure
         return self._with_group(DraftGroup(stages, policy, is_parallel=True))

@@ -1,4 +1,4 @@
-"""Config of a run: what the caller gives, merged over what the stages default to, checked as a whole."""
+"""Config of a run: the caller's overrides, merged over the defaults of the stages and checked as a whole."""
 
 from __future__ import annotations
 
@@ -83,17 +83,16 @@ def _prefix(stage_id: str, problem: str) -> str:
 
 
 def _resolve(schema: Schema[Any], override: Any) -> Any:
-    what = "config"
     try:
         if not _is_model(schema.type) or type(override) is schema.type:
-            return schema.to_plain(schema.parse({} if override is None else override, what=what), what=what)
-        return schema.to_plain(schema.parse_fields(_merged(schema.type, override), what=what), what=what)
+            return schema.to_plain(schema.parse({} if override is None else override, what="config"), what="config")
+        return schema.to_plain(schema.parse_fields(_merged(schema.type, override), what="config"), what="config")
     except PayloadError as error:
-        raise InvalidDataError(what, [str(error)]) from None
+        raise InvalidDataError("config", [str(error)]) from None
 
 
 def _merged(model: type[BaseModel], override: Any) -> dict[str, Any]:
-    """Return the fields to parse, keyed by field name: what is given, and no default that Pydantic fills in itself."""
+    """Return the fields to parse by field name; a default that the overrides do not touch is left to Pydantic."""
     given = take_apart(override) if isinstance(override, BaseModel) else override
     if given is None:
         given = {}
@@ -106,7 +105,7 @@ def _merged(model: type[BaseModel], override: Any) -> dict[str, Any]:
 
 
 def _merge_model(model: type[BaseModel], base: Mapping[str, Any], given: Mapping[Any, Any]) -> dict[str, Any]:
-    """Merge what is given over ``base``, the fields that a default instance of the model sets."""
+    """Merge the given fields over ``base``, the fields that a default instance of the model sets."""
     names = _field_names(model)
     named = {names.get(key, key): item for key, item in given.items()}
     merged = {**base, **named}
@@ -120,7 +119,7 @@ def _merge_model(model: type[BaseModel], base: Mapping[str, Any], given: Mapping
 
 
 def _merge_below(model: type[BaseModel] | None, default: Any, given: Mapping[Any, Any]) -> Any:
-    """Merge a part over the default that it is a part of: what a default instance did not set is computed anew."""
+    """Merge the given part of a config over its default; fields that a default instance did not set are computed anew."""
     base = _parts_of(default)
     return _merge_plain(base, given) if model is None else _merge_model(model, base or {}, given)
 

@@ -51,7 +51,7 @@ class FeatureFlagsConfig(StageConfig):
 
 
 class DebugConfig(StageConfig):
-    """What to tell, and whether to act."""
+    """How much to log, and a switch for dry runs."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: Do everything but the effects.

@@ -28,7 +28,7 @@ def mermaid(groups: Sequence[Group]) -> str:
 
 def _nodes(groups: Sequence[Group]) -> Iterator[str]:
     for group in groups:
-        if len(group.stages) == 1:
+        if not group.is_parallel:
             yield f"    {_node(group.stages[0])}"
             continue
         yield f'    subgraph group_{group.number}["Group {group.number}"]'
@@ -60,6 +60,6 @@ def _id(stage_id: str) -> str:
 
 
 def _label(text: str) -> str:
-    """Escape what Mermaid reads as markup; ``#`` first, because it begins the escapes."""
+    """Escape the characters that Mermaid reads as markup; ``#`` first, because it begins the escapes."""
     escaped = text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
     return " ".join(escaped.split())

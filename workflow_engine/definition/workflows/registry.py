@@ -14,7 +14,7 @@ AnyWorkflow = Workflow[Any, Any]
 
 @runtime_checkable
 class WorkflowRegistry(Protocol):
-    """What a team may bring instead of a list of workflows.
+    """A registry of a team's own, in place of a list of workflows.
 
     It may also have ``get_workflow_priority(workflow_id) -> int | None``.
     """
@@ -74,7 +74,7 @@ class Registry:
     def priority_of(self, workflow_id: str) -> int:
         """Return the priority of runs for which the caller names none.
 
-        It is what ``get_workflow_priority`` of the source says, else the workflow's own, else the default.
+        The source's ``get_workflow_priority`` is asked first; then comes the workflow's own priority, then the default.
 
         Raises:
             InvalidPriorityError: The source gave something that is not a priority.
@@ -88,7 +88,7 @@ class Registry:
 
 
 def as_registry(workflows: object) -> Registry:
-    """Return a registry of what the caller has: a workflow, several, a mapping by id, or an object of its own.
+    """Return the registry of a workflow, several, a mapping by id, or an object with ``get_workflow``.
 
     Raises:
         DefinitionError: Something is not a workflow, two definitions share an id, or a key is not the id.

@@ -1,4 +1,4 @@
-"""What must hold before a workflow is built: every mistake is found at once and named."""
+"""The checks before a workflow is built: all mistakes are found at once, and each names the stages involved."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DraftGroup:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a builder has gathered so far; nothing in it is checked."""
+    """A workflow as far as a builder has gathered it, unchecked."""
 
     id: Any
     name: Any

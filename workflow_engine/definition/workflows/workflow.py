@@ -66,7 +66,7 @@ class Workflow(Generic[InputT, OutputT]):
         return hash_json([self.id, self.version, groups])
 
     def plan(self) -> Plan:
-        """Return what a run of this workflow executes, as a snapshot to store with the run."""
+        """Return the stages that a run of this workflow executes, as a snapshot to store with the run."""
         return self._plan
 
     @property
@@ -169,7 +169,7 @@ class Workflow(Generic[InputT, OutputT]):
         return configs.resolve_config(self.stages, config, what=f'config of workflow "{self.id}"')
 
     def estimate_cost(self, input: object, config: object = None) -> dict[str, Decimal]:  # noqa: A002 - the word of the domain
-        """Return what the stages that can estimate expect to cost, by stage id.
+        """Return the expected costs of the stages that have an ``estimate_cost``, by stage id.
 
         Args:
             input: Input of the run.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from workflow_engine.definition import Plan
 from workflow_engine.engine.data.stage_output import encode_output
+from workflow_engine.engine.decisions.failures import LONGEST_MESSAGE
 from workflow_engine.engine.transitions.group_progress import fail_stage_run, settle
 from workflow_engine.engine.transitions.unit_of_work import with_run
 from workflow_engine.errors import ErrorCode, RunStateError, StageNotFoundError
@@ -52,7 +53,9 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
 
     def act(run: LockedRun, row: StageRow, callback: Callback) -> None:
         if not Plan.from_json(run.row.plan).is_understood:
-            raise RunStateError(f"The plan of run {run.id} was written by a later release; call a process of that release")
+            raise RunStateError(
+                f"The plan of run {run.id} was written by a later release; call a process of that release"
+            )
         stage_moves.complete(run, row, payload, callback)
         settle(run, engine.settings)
 
@@ -61,7 +64,7 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
 
 def fail_stage(engine: Engine, key: StageKey, error: str) -> bool:
     """Fail a suspended or running stage for good; otherwise like ``complete_stage``."""
-    failure = StageFailure(ErrorCode.REPORTED, "ReportedFailure", engine.redactor.text(error)[:8192])
+    failure = StageFailure(ErrorCode.REPORTED, "ReportedFailure", engine.redactor.text(error)[:LONGEST_MESSAGE])
 
     def act(run: LockedRun, row: StageRow, callback: Callback) -> None:
         fail_stage_run(run, row, failure, engine.settings, by=callback)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workflow_engine.definition import Plan
-from workflow_engine.engine.data.stage_input import completed_texts
+from workflow_engine.engine.data.stage_input import group_text
 from workflow_engine.lifecycle import RunStatus
-from workflow_engine.payloads.text import compose_object, decode_json
+from workflow_engine.payloads.text import decode_json
 from workflow_engine.store.moves.claims import read_outputs
 from workflow_engine.store.reads.runs import read_ended_run
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workflow_engine.store.moves.locked_run import Transaction
+    from workflow_engine.store.reads.runs import EndedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,7 @@ def read_run_result(tx: Transaction, run_id: str) -> RunResult | None:
     run = read_ended_run(tx, run_id)
     if run is None:
         return None
-    text = None
-    if run.status is RunStatus.COMPLETED:
-        text = run.input if run.output_group == 0 else _group_text(tx, run_id, run.plan, run.output_group or 0)
+    text = _output_text(tx, run_id, run) if run.status is RunStatus.COMPLETED else None
     return RunResult(run_id, run.status, text, run.error_message)
 
 
@@ -49,7 +47,9 @@ def read_run_results(tx: Transaction, run_ids: Sequence[str]) -> dict[str, RunRe
     return {result.run_id: result for result in found if result is not None}
 
 
-def _group_text(tx: Transaction, run_id: str, plan: str, number: int) -> str:
-    members = [member.id for member in Plan.from_json(plan).groups[number - 1]]
-    texts = completed_texts(members, read_outputs(tx, run_id, group=number), needed_by="the run's output")
-    return texts[members[0]] if len(members) == 1 else compose_object(texts)
+def _output_text(tx: Transaction, run_id: str, run: EndedRun) -> str:
+    """Return the output of the last group that was not skipped whole; the run's input if all were."""
+    if not run.output_group:
+        return run.input
+    outputs = read_outputs(tx, run_id, group=run.output_group)
+    return group_text(run.plan, run.output_group, outputs, needed_by="the run's output")

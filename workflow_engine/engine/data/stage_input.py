@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from workflow_engine.definition import StoredOutput
     from workflow_engine.engine.data.stage_execution import StageExecution
-    from workflow_engine.store.records import Claim
 
 
 def read_input(execution: StageExecution) -> Any:
@@ -38,25 +37,34 @@ def read_input(execution: StageExecution) -> Any:
         if claim.run_input is None:
             raise StageOutputMissing(f'Stage "{stage.id}" needs the input of run {claim.run_id}, which is not recorded')
         return stage.input.decode(claim.run_input, what=what)
-    members = _members_of_group(claim, claim.input_group)
-    texts = completed_texts(members, claim.outputs, needed_by=stage.id)
-    return stage.input.decode(texts[members[0]] if len(members) == 1 else compose_object(texts), what=what)
+    return stage.input.decode(group_text(claim.plan, claim.input_group, claim.outputs, needed_by=stage.id), what=what)
+
+
+def group_text(plan: str, number: int, outputs: Mapping[str, StoredOutput], *, needed_by: str) -> str:
+    """Return the JSON text of a group's value: the output of its only stage, or its members' outputs by stage.
+
+    Raises:
+        StageOutputMissing: A member is neither completed nor skipped.
+    """
+    members = _members_of_group(plan, number)
+    texts = _completed_texts(members, outputs, needed_by=needed_by)
+    return texts[members[0]] if len(members) == 1 else compose_object(texts)
 
 
 def _read_group(execution: StageExecution) -> GroupOutput:
     """Return the outputs of the group before; none if that group was skipped whole."""
     claim, stages = execution.claim, execution.workflow.stages
-    members = _members_of_group(claim, claim.execution_group - 1)
+    members = _members_of_group(claim.plan, claim.execution_group - 1)
     known = {stage_id: stages[stage_id] for stage_id in members if stage_id in stages}
     is_skipped = claim.input_group != claim.execution_group - 1
-    return GroupOutput({} if is_skipped else completed_texts(members, claim.outputs, needed_by=claim.stage_id), known)
+    return GroupOutput({} if is_skipped else _completed_texts(members, claim.outputs, needed_by=claim.stage_id), known)
 
 
-def _members_of_group(claim: Claim, number: int) -> list[str]:
-    return [member.id for member in Plan.from_json(claim.plan).groups[number - 1]]
+def _members_of_group(plan: str, number: int) -> list[str]:
+    return [member.id for member in Plan.from_json(plan).groups[number - 1]]
 
 
-def completed_texts(stage_ids: list[str], outputs: Mapping[str, StoredOutput], *, needed_by: str) -> dict[str, str]:
+def _completed_texts(stage_ids: list[str], outputs: Mapping[str, StoredOutput], *, needed_by: str) -> dict[str, str]:
     """Return the output texts of a group's members in their order; skipped members are absent.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import traceback
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import timedelta
 
-_MAX_MESSAGE = 8 * 1024
+#: Longest recorded message of an error, in characters.
+LONGEST_MESSAGE: Final = 8 * 1024
 
 
 def describe(error: BaseException, redactor: Redactor, code: ErrorCode | None = None) -> StageFailure:
@@ -34,7 +35,7 @@ def describe(error: BaseException, redactor: Redactor, code: ErrorCode | None = 
     return StageFailure(
         code=code or _code_of(error),
         type=clean_text(_name_of(error).removeprefix("builtins."), 500),
-        message=clean_text(_message_of(shown), _MAX_MESSAGE),
+        message=clean_text(_message_of(shown), LONGEST_MESSAGE),
         traceback=redactor.text(_traceback_of(shown)),
         exception=shown,
     )

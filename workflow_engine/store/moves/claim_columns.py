@@ -23,7 +23,6 @@ def claim_columns(stage: sa.FromClause, run: sa.FromClause) -> list[sa.ColumnEle
     """
     special: dict[str, sa.ColumnElement[object]] = {
         "stage_run_id": stage.c.id,
-        "failed_siblings": run.c.failed,
         "run_input": case((stage.c.input_group == 0, run.c.input)),
     }
     names = [field.name for field in fields(Claim) if field.name not in _NOT_COLUMNS]

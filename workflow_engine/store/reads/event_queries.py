@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from workflow_engine.arguments import MOST_ITEMS
 from workflow_engine.clock import ms_to_instant
 from workflow_engine.events import Event, EventType, read_name
 from workflow_engine.payloads.text import decode_json
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
 
-def list_events(tx: Connection, run_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[Event]:
+def list_events(tx: Connection, run_id: str, *, after_sequence: int = 0, limit: int = MOST_ITEMS) -> list[Event]:
     """Read the events after a sequence number, in order; to follow a run, pass the last number that was seen."""
     query = (
         select(events)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, func, literal, select, tuple_
 
+from workflow_engine.arguments import MOST_ITEMS
 from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.payloads.text import decode_json
@@ -46,7 +47,7 @@ def list_logs(
     stage_id: str | None = None,
     history: bool = False,
     after: str | None = None,
-    limit: int = 1000,
+    limit: int = MOST_ITEMS,
 ) -> Page[LogEntry]:
     """Read a page of the log lines of a run's live stage runs, with ``history`` of all, the oldest first.
 

@@ -51,7 +51,6 @@ class RunTexts:
 
     input: str
     config: str
-    plan: str
 
 
 def find_run(tx: Connection, run_id: str) -> RunSnapshot | None:
@@ -94,8 +93,8 @@ def rolled_up_cost(tx: Connection, run_id: str) -> RolledUpCost:
 
 def find_run_texts(tx: Connection, run_id: str) -> RunTexts | None:
     """Read the payloads of a run."""
-    row = tx.execute(select(runs.c.input, runs.c.config, runs.c.plan).where(runs.c.id == run_id)).first()
-    return RunTexts(row.input, row.config, row.plan) if row else None
+    row = tx.execute(select(runs.c.input, runs.c.config).where(runs.c.id == run_id)).first()
+    return RunTexts(row.input, row.config) if row else None
 
 
 def _select_runs() -> Select[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -15,6 +15,7 @@ from workflow_engine.store.schema.tables import runs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Column
     from sqlalchemy.engine import Connection
 
 
@@ -86,10 +87,7 @@ def read_generation(tx: Connection, run_id: str) -> int:
     Raises:
         RunNotFoundError: There is no such run.
     """
-    generation = tx.scalar(select(runs.c.generation).where(runs.c.id == run_id))
-    if generation is None:
-        raise RunNotFoundError(run_id)
-    return int(generation)
+    return int(_read_column(tx, run_id, runs.c.generation))
 
 
 def read_workflow_id(tx: Connection, run_id: str) -> str:
@@ -98,7 +96,11 @@ def read_workflow_id(tx: Connection, run_id: str) -> str:
     Raises:
         RunNotFoundError: There is no such run.
     """
-    workflow_id = tx.scalar(select(runs.c.workflow_id).where(runs.c.id == run_id))
-    if workflow_id is None:
+    return str(_read_column(tx, run_id, runs.c.workflow_id))
+
+
+def _read_column(tx: Connection, run_id: str, column: Column[Any]) -> Any:
+    value = tx.scalar(select(column).where(runs.c.id == run_id))
+    if value is None:
         raise RunNotFoundError(run_id)
-    return str(workflow_id)
+    return value

@@ -35,8 +35,6 @@ metadata = MetaData(
     }
 )
 
-#: BIGSERIAL on PostgreSQL; SQLite only autoincrements INTEGER.
-BigSerial = BigInteger().with_variant(Integer, "sqlite")
 Name = Label(200)
 
 
