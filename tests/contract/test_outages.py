@@ -191,8 +191,8 @@ def test_no_free_connection_is_unavailable_and_not_waited_for_again(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgres = Database(postgres_url, pool_size=1, clock=TurnedClock())
-    monkeypatch.setattr(postgres.engine.pool, "_timeout", 0.01)
-    monkeypatch.setattr(postgres.engine.pool, "_max_overflow", 0)
+    monkeypatch.setattr(postgres.pool.pool, "_timeout", 0.01)
+    monkeypatch.setattr(postgres.pool.pool, "_max_overflow", 0)
     calls: list[int] = []
 
     def nested(tx: Any) -> None:
@@ -234,7 +234,7 @@ def test_one_call_may_have_other_limits_and_leaves_none_to_the_next(postgres: Da
     within = postgres.transact(lambda tx: tuple(tx.execute(query).one()), limits=limits)
     usual = postgres.transact(lambda tx: tuple(tx.execute(query).one()))
     alone = postgres.read(lambda tx: tuple(tx.execute(query).one()))
-    with closing(postgres.engine.raw_connection()) as session:
+    with closing(postgres.pool.raw_connection()) as session:
         raw: Any = psycopg2.extensions.connection.cursor(
             session.dbapi_connection, cursor_factory=psycopg2.extensions.cursor
         )

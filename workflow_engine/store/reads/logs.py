@@ -8,23 +8,23 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, func, literal, select, tuple_
 
-from workflow_engine.clock import instant_to_ms, ms_to_instant
+from workflow_engine.clock import instant_to_ms
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.payloads.text import decode_json
 from workflow_engine.store.connection.inserts import insert_or_ignore
 from workflow_engine.store.reads.lineage import lineage
-from workflow_engine.store.reads.snapshots import LogEntry, Page
+from workflow_engine.store.reads.snapshots import LogEntry, Page, from_row
 from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import logs, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.engine import Connection, RowMapping
 
     from workflow_engine.store.connection.database import Database
 
@@ -69,8 +69,7 @@ def list_logs(
                 *(literal(value, column.type) for value, column in zip(_parse_cursor(after), _POSITION, strict=True))
             )
         )
-    entries = tuple(_log_entry(row) for row in tx.execute(query))
-    return Page(entries[:limit], _cursor(entries[limit - 1]) if len(entries) > limit else None)
+    return Page.of([_log_entry(row) for row in tx.execute(query).mappings()], limit, _cursor)
 
 
 def append_log(database: Database, run_id: str, stage_id: str, *, level: str, message: str, fields: str = "{}") -> bool:
@@ -138,16 +137,5 @@ def _parse_cursor(cursor: str) -> tuple[int, str, int, int]:
     return int(created_at), stage_run_id, int(fence), int(line)
 
 
-def _log_entry(row: Row[Any]) -> LogEntry:
-    return LogEntry(
-        run_id=row.run_id,
-        stage_run_id=row.stage_run_id,
-        stage_id=row.stage_id,
-        attempt=row.attempt,
-        fence=row.fence,
-        line=row.line,
-        level=row.level,
-        message=row.message,
-        fields=decode_json(row.fields),
-        created_at=ms_to_instant(row.created_at),
-    )
+def _log_entry(row: RowMapping) -> LogEntry:
+    return from_row(LogEntry, row, fields=decode_json(row["fields"]))

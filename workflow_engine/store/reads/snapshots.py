@@ -1,16 +1,19 @@
-"""What is shown of records: frozen values, with instants as aware UTC datetimes and money as Decimal."""
+"""Snapshots: frozen values that show records, with instants as aware UTC datetimes and money as Decimal."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workflow_engine.clock import ms_to_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
+
+    from sqlalchemy.engine import RowMapping
 
     from workflow_engine.lifecycle import RunStatus, StageStatus
     from workflow_engine.store.records import AttemptOutcome, ClaimKind
@@ -256,6 +259,27 @@ class Page(Generic[T]):
     items: tuple[T, ...]
     #: Pass it as ``cursor`` to get the next page; None on the last one.
     next_cursor: str | None
+
+    @classmethod
+    def of(cls, found: Sequence[T], limit: int, cursor_of: Callable[[T], str]) -> Page[T]:
+        """Return the first ``limit`` of what was found; a cursor if there is more."""
+        return cls(tuple(found[:limit]), cursor_of(found[limit - 1]) if len(found) > limit else None)
+
+
+def from_row(snapshot: type[T], row: RowMapping, **given: Any) -> T:
+    """Return a snapshot of a row: a field that is not given is the column of its name, an instant is converted."""
+    readers = _readers(snapshot)  # type: ignore[arg-type] # a class is hashable
+    own = {name: read(row[name]) for name, read in readers if name not in given}
+    return snapshot(**own, **given)
+
+
+@cache
+def _readers(snapshot: type[Any]) -> list[tuple[str, Callable[[Any], Any]]]:
+    return [(one.name, optional_instant if "datetime" in str(one.type) else _as_it_is) for one in fields(snapshot)]
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def optional_instant(milliseconds: int | None) -> datetime | None:

@@ -212,7 +212,7 @@ def _without_foreign_keys(database: Database) -> Iterator[Connection]:
 
     The pragma has no effect inside a transaction, so it is set before.
     """
-    with database.engine.connect() as connection:
+    with database.pool.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.execute("PRAGMA foreign_keys = OFF")
         try:
