@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from workflow_engine.testing.services import PostgresServer
 
-_MIGRATE = "import sys; from workflow_engine.store import database, schema; "
+_MIGRATE = "import sys; import workflow_engine.store.connection.database as database, workflow_engine.store.schema.revisions as schema; "
 _MIGRATE += "sys.stdin.readline(); print(schema.upgrade(database.Database(sys.argv[1])))"
 
 
