@@ -15,7 +15,7 @@ from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import StageStatus
 from workflow_engine.payloads.secrets import redacting
 from workflow_engine.store.moves.attempts import has_callback
-from workflow_engine.store.reads.runs import read_workflow_id
+from workflow_engine.store.reads.runs import get_workflow_id
 from workflow_engine.store.records import AttemptOutcome, StageFailure
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
         InvalidDataError, PayloadError: The output does not fit the stage's schema; the stage goes on waiting.
         RunStateError: The stage has not started yet, or this release does not understand the plan of the run.
     """
-    workflow_id = engine.database.read(lambda tx: read_workflow_id(tx, key.run_id))
+    workflow_id = engine.database.read(lambda tx: get_workflow_id(tx, key.run_id))
     with redacting(engine.redactor):
         payload = encode_output(engine, engine.registry.get(workflow_id).get_stage(key.stage_id), output)
 

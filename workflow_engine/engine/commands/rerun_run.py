@@ -14,7 +14,7 @@ from workflow_engine.events import EventType
 from workflow_engine.ids import new_id
 from workflow_engine.lifecycle import RunMove, StageStatus
 from workflow_engine.store.reads.event_queries import find_rerun
-from workflow_engine.store.reads.runs import read_generation
+from workflow_engine.store.reads.runs import get_generation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ def rerun_run(
     asked = _Rerun(check_key(idempotency_key) or new_id(), from_stage, only)
     expected = expected_generation
     if expected is None:
-        expected = engine.database.read(lambda tx: read_generation(tx, run_id))
+        expected = engine.database.read(lambda tx: get_generation(tx, run_id))
 
     def act(run: LockedRun) -> int:
         earlier = _find_earlier(run, asked)

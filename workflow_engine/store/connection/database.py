@@ -1,4 +1,4 @@
-"""The connection to the authority: one connection pool per process, short transactions, retried when nothing was decided.
+"""The way to the database: one connection pool per process, and short transactions that are retried.
 
 PostgreSQL runs in READ COMMITTED, set with each transaction and never inherited; SQLite takes its write lock at BEGIN,
 because a transaction that reads first and writes later fails at once with "database is locked", whatever the busy
@@ -46,7 +46,7 @@ _SQLITE_SESSION = (
     "PRAGMA foreign_keys = ON",
 )
 _MAX_TRIES = 6
-#: No further try begins after this many seconds: on a connection that does not answer each may take long.
+#: No further try begins after this many seconds: a try on a connection that does not answer may take long.
 _PATIENCE = 45.0
 
 
@@ -148,9 +148,9 @@ class Database:
         self._make_turns()  # a thread of the parent may have held one during the fork
 
     def _make_turns(self) -> None:
-        """SQLite has one writer: threads that queue here are served at once, those that it turns away poll.
+        """SQLite has one writer. Threads that wait here go on at once in turn; SQLite itself would make them poll.
 
-        A database in memory is one connection, so that its readers take turns as well.
+        A database in memory is one connection, so its readers take turns as well.
         """
         self._write_turn = nullcontext() if self.is_postgres else threading.RLock()
         self._read_turn = self._write_turn if self._in_memory else nullcontext()

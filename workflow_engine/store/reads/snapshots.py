@@ -47,7 +47,7 @@ class RunSnapshot:
     idempotency_key: str | None
     error_code: str | None
     error_message: str | None
-    #: The stage that made it fail; None when it failed by itself (its deadline).
+    #: The stage whose failure made it fail; None where its deadline did.
     failed_stage_id: str | None
     #: Of all its attempts, those of earlier generations included.
     total_cost: Decimal
@@ -71,7 +71,7 @@ class RunSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """What is recorded of an error."""
+    """A recorded error."""
 
     code: str
     #: Name of the exception's class.
@@ -82,17 +82,17 @@ class ErrorInfo:
 
 @dataclass(frozen=True, slots=True)
 class RolledUpCost:
-    """What a run and the runs that it started have cost together."""
+    """The cost of a run and of the runs that it started, together."""
 
     cost: Decimal
     tokens: int
-    #: How many runs that is, itself included.
+    #: The number of runs, itself included.
     runs: int
 
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """What a stage run is, or was last, suspended on."""
+    """The present or last suspension of a stage run."""
 
     #: ``poll``, or ``runs`` for the end of other runs.
     on: str
