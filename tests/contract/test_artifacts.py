@@ -127,7 +127,7 @@ def test_saving_while_another_transaction_ends_the_run_waits_for_it_and_is_refus
             answers.append(error)
 
     saver = threading.Thread(target=save)
-    with database.engine.begin() as tx:
+    with database.pool.begin() as tx:
         tx.execute(sa.text("SET LOCAL lock_timeout = '300ms'"))
         tx.execute(sa.text("SELECT 1 FROM workflow_runs FOR UPDATE"))
         saver.start()

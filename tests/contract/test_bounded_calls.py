@@ -58,7 +58,7 @@ def test_a_call_that_is_not_answered_is_given_up_and_made_again_on_a_new_connect
 
 def test_a_commit_that_is_not_answered_is_given_up(impatient: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    original = impatient.engine.dialect.do_commit
+    original = impatient.pool.dialect.do_commit
 
     def never_answered(connection: Any) -> None:
         if len(calls) == 1:
@@ -66,7 +66,7 @@ def test_a_commit_that_is_not_answered_is_given_up(impatient: Database, monkeypa
                 cursor.execute(NEVER_ANSWERED)
         original(connection)
 
-    monkeypatch.setattr(impatient.engine.dialect, "do_commit", never_answered)
+    monkeypatch.setattr(impatient.pool.dialect, "do_commit", never_answered)
 
     impatient.transact(lambda tx: calls.append(tx.exec_driver_sql("SELECT 1").scalar()))
 

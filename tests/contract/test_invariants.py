@@ -126,7 +126,7 @@ class Records:
 
     def allow_anything(self) -> None:
         """Drop what keeps the database from taking bad rows."""
-        with self.database.engine.begin() as tx:
+        with self.database.pool.begin() as tx:
             tx.exec_driver_sql("DROP INDEX uq_workflow_stages_live")
             for table in metadata.tables.values() if self.database.is_postgres else ():
                 for check in table.constraints:
@@ -135,7 +135,7 @@ class Records:
 
     def violations_after(self, mutation: str, invariants: dict[str, str]) -> set[str]:
         """Return the names of the invariants that do not hold after the mutation, which is taken back."""
-        with self.database.engine.connect() as tx:
+        with self.database.pool.connect() as tx:
             if not self.database.is_postgres:
                 tx.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
             statement = sa.text(mutation)

@@ -191,8 +191,8 @@ def test_no_free_connection_is_unavailable_and_not_waited_for_again(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgres = Database(postgres_url, pool_size=1, clock=TurnedClock())
-    monkeypatch.setattr(postgres.engine.pool, "_timeout", 0.01)
-    monkeypatch.setattr(postgres.engine.pool, "_max_overflow", 0)
+    monkeypatch.setattr(postgres.pool.pool, "_timeout", 0.01)
+    monkeypatch.setattr(postgres.pool.pool, "_max_overflow", 0)
     calls: list[int] = []
 
     def nested(tx: Any) -> None:
@@ -210,7 +210,7 @@ def test_no_free_connection_is_unavailable_and_not_waited_for_again(
 def test_a_statement_that_exceeds_its_limit_is_not_made_again_and_its_operation_is_named(
     postgres_url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(postgres_url, limits=Limits(statement=timedelta(milliseconds=50)))
+    database = Database(postgres_url, limits=Limits(statement=timedelta(seconds=1)))
     calls: list[int] = []
 
     def too_slow(tx: Any, *_: Any) -> Any:
@@ -234,7 +234,7 @@ def test_one_call_may_have_other_limits_and_leaves_none_to_the_next(postgres: Da
     within = postgres.transact(lambda tx: tuple(tx.execute(query).one()), limits=limits)
     usual = postgres.transact(lambda tx: tuple(tx.execute(query).one()))
     alone = postgres.read(lambda tx: tuple(tx.execute(query).one()))
-    with closing(postgres.engine.raw_connection()) as session:
+    with closing(postgres.pool.raw_connection()) as session:
         raw: Any = psycopg2.extensions.connection.cursor(
             session.dbapi_connection, cursor_factory=psycopg2.extensions.cursor
         )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from workflow_engine.testing.services import PostgresServer
 
-_MIGRATE = "import sys; from workflow_engine.store import database, schema; "
+_MIGRATE = "import sys; import workflow_engine.store.connection.database as database, workflow_engine.store.schema.revisions as schema; "
 _MIGRATE += "sys.stdin.readline(); print(schema.upgrade(database.Database(sys.argv[1])))"
 
 
@@ -267,7 +267,7 @@ def test_a_migration_that_must_wait_for_a_long_query_lets_others_through_meanwhi
     thread = threading.Thread(target=lambda: answers.append(schema.upgrade(migrating)))
     waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'workflow_stages'::regclass"
 
-    with working.engine.connect() as dump:
+    with working.pool.connect() as dump:
         dump.execute(sa.text("SELECT count(*) FROM workflow_stages"))
         thread.start()
         while not working.read(lambda tx: tx.scalar(sa.text(waits))):
@@ -282,7 +282,7 @@ def test_a_migration_that_must_wait_for_a_long_query_lets_others_through_meanwhi
 
 def test_a_sqlite_file_that_is_locked_for_a_moment_is_migrated_all_the_same(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'some.db'}", clock=TurnedClock())
-    sa.event.listen(database.engine, "connect", lambda driver, _: driver.execute("PRAGMA busy_timeout = 0"))
+    sa.event.listen(database.pool, "connect", lambda driver, _: driver.execute("PRAGMA busy_timeout = 0"))
     assert schema.current_revision(database) is None
     with contextlib.closing(sqlite3.connect(tmp_path / "some.db")) as other:
         other.execute("BEGIN IMMEDIATE")

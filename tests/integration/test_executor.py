@@ -325,7 +325,7 @@ def test_its_sweep_does_not_send_the_work_of_other_runs(clock: Any, turned: Any,
     executor.execute()
     sweep(executor.run._runs.engine, force=True)
 
-    with turned["database"].engine.connect() as connection:
+    with turned["database"].pool.connect() as connection:
         numbers = connection.exec_driver_sql("SELECT dispatch_number FROM workflow_stages WHERE stage_id = 'shout'")
         assert numbers.scalars().all() == [1]
     waiting.keeper.stop()

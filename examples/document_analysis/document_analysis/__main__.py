@@ -9,7 +9,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 from rich.console import Console
@@ -130,10 +130,10 @@ def _print_json(results: Sequence[DocumentResult]) -> None:
     click.echo(json.dumps(shown, indent=2))
 
 
-def _console(stream: object) -> Console:
-    is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+def _console(stream: TextIO) -> Console:
+    is_sized = stream.isatty() or "COLUMNS" in os.environ
     return Console(
-        stderr=stream is sys.stderr,
+        file=stream,
         highlight=False,
         emoji=False,
         markup=False,

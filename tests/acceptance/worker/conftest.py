@@ -114,7 +114,7 @@ class World:
         return create_run(self.engine, CreateRun(workflow, values)).run_id
 
     def read(self, statement: str, **values: Any) -> list[Any]:
-        with self.engine.database.engine.connect() as connection:
+        with self.engine.database.pool.connect() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(statement.format(**values)).all()]
 
     def status(self, run_id: str) -> str:

@@ -34,7 +34,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def locked_out(database: Database) -> Iterator[None]:
     """Keep everybody else from writing what a sweep writes first."""
     if database.is_postgres:
-        with database.engine.begin() as connection:
+        with database.pool.begin() as connection:
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             connection.exec_driver_sql("LOCK TABLE workflow_ticks IN ACCESS EXCLUSIVE MODE")
             yield

@@ -38,7 +38,7 @@ def test_what_came_in_time_is_taken_though_the_database_was_away_until_after_max
     private_postgres_server.stop_immediate()
     threading.Event().wait(ends - time.monotonic())
     private_postgres_server.start()
-    world.engine.database.engine.dispose()
+    world.engine.database.pool.dispose()
 
     world.wait_for(taken)
     world.wait_for(late, "FAILED")

@@ -82,7 +82,7 @@ def insert_cases(records: Records, *runs: str) -> list[Case]:
 @contextmanager
 def rolled_back(database: Database) -> Iterator[Connection]:
     """Open a transaction that changes nothing."""
-    with database.engine.connect() as connection, connection.begin() as transaction:
+    with database.pool.connect() as connection, connection.begin() as transaction:
         yield connection
         transaction.rollback()
 

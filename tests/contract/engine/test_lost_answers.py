@@ -66,7 +66,7 @@ def lost_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[WorkflowTester], 
 def break_connection_after_commit(tester: WorkflowTester, patch: pytest.MonkeyPatch) -> list[str]:
     """Make the driver's next commit take effect and raise, once, below everything of ours."""
     broken: list[str] = []
-    dialect = tester.database.engine.dialect
+    dialect = tester.database.pool.dialect
     original = dialect.do_commit
 
     def commit(connection: Any) -> None:
@@ -198,7 +198,7 @@ def break_before_commit(tester: WorkflowTester, patch: pytest.MonkeyPatch, meanw
 
     def transact(work: Callable[..., Any]) -> Any:
         patch.setattr(tester.database, "transact", original)
-        with contextlib.suppress(ConnectionError), tester.database.engine.begin() as tx:
+        with contextlib.suppress(ConnectionError), tester.database.pool.begin() as tx:
             work(tx)
             raise ConnectionError
         meanwhile()

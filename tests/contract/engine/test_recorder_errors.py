@@ -105,7 +105,7 @@ def test_what_no_form_can_record_fails_the_stage_and_keeps_what_it_reported(
     performed = tester.deliver()
 
     error = stage_of(run).error
-    expected = NOT_NULL[tester.database.engine.dialect.name]
+    expected = NOT_NULL[tester.database.pool.dialect.name]
     assert (performed.result, error.code, error.type) == ("failed", "NOT_RECORDED", "sqlalchemy.exc.IntegrityError")
     assert error.message.startswith(f"The attempt ended (completed), which could not be recorded: {expected}")
     assert "in refuse" in error.traceback
@@ -150,7 +150,7 @@ def test_a_body_whose_own_statement_is_refused_tells_class_and_state_only(
     tester.deliver()
 
     error = stage_of(run).error
-    expected = NOT_NULL[tester.database.engine.dialect.name]
+    expected = NOT_NULL[tester.database.pool.dialect.name]
     assert (error.code, error.type) == ("STAGE_ERROR", "RuntimeError")
     assert error.message.startswith(f"could not save: {expected}")
     assert f"sqlalchemy.exc.IntegrityError: {expected}" in error.traceback
@@ -169,7 +169,7 @@ def test_a_step_of_the_sweep_that_fails_tells_class_and_state_only(
 
     report = sweep(tester.engine, force=True)
 
-    expected = f"IntegrityError: {NOT_NULL[tester.database.engine.dialect.name]}"
+    expected = f"IntegrityError: {NOT_NULL[tester.database.pool.dialect.name]}"
     assert report.errors["deadlines_passed"].startswith(expected)
     assert "deadlines_passed" in caplog.text
     assert "in refuse" in caplog.text

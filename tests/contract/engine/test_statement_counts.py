@@ -58,9 +58,9 @@ def statements_of(tester: WorkflowTester) -> Iterator[list[str]]:
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         seen.append(statement)
 
-    sa.event.listen(tester.database.engine, "before_cursor_execute", note)
+    sa.event.listen(tester.database.pool, "before_cursor_execute", note)
     yield seen
-    sa.event.remove(tester.database.engine, "before_cursor_execute", note)
+    sa.event.remove(tester.database.pool, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("workflow", [chain(4), wide(4)], ids=["chain", "parallel"])
@@ -83,7 +83,7 @@ def test_a_stage_costs_two_statements_and_one_message(url: str, workflow: Any) -
 
 def count_commits(tester: WorkflowTester) -> int:
     """Return how many transactions the server has seen committed in the tester's database."""
-    with tester.database.engine.connect() as connection:
+    with tester.database.pool.connect() as connection:
         connection.execute(sa.text("SELECT pg_stat_force_next_flush()"))
         connection.commit()
         connection.execute(sa.text("SELECT pg_stat_clear_snapshot()"))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def faulty_sqlite(sqlite_template: Path) -> Iterator[FaultyDatabase]:
     """An in-memory database with the schema."""
     database = FaultyDatabase("sqlite://")
-    with database.engine.connect() as connection, sqlite3.connect(sqlite_template) as template:
+    with database.pool.connect() as connection, sqlite3.connect(sqlite_template) as template:
         template.backup(connection.connection.driver_connection)
     template.close()
     yield database

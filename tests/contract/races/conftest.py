@@ -98,11 +98,11 @@ class Course:
         self.may_be_inconsistent = False
         self._threads = ThreadPoolExecutor(MOST_RACERS)
         self._nonces = iter(range(10**9))
-        event.listen(database.engine, "handle_error", self._count_error)
+        event.listen(database.pool, "handle_error", self._count_error)
 
     def close(self) -> None:
         self._threads.shutdown()
-        event.remove(self.database.engine, "handle_error", self._count_error)
+        event.remove(self.database.pool, "handle_error", self._count_error)
 
     def race(self, *calls: Callable[[], Any]) -> list[Any]:
         """Let all calls go at once; return their results."""
@@ -125,7 +125,7 @@ class Course:
     def race_during(self, hold: Callable[[sa.Connection], Any], *calls: Callable[[], Any]) -> list[Any]:
         """Begin a transaction with ``hold``; commit it when every call waits for it, or is done (PostgreSQL)."""
         futures: list[Future[Any]] = []
-        with self.database.engine.connect() as holder, self.database.engine.connect() as watcher:
+        with self.database.pool.connect() as holder, self.database.pool.connect() as watcher:
             hold(holder)
             for call in calls:
                 futures.append(self._threads.submit(call))

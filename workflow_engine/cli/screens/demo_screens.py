@@ -80,8 +80,9 @@ def summary(
     width: int,
 ) -> Group:
     """Return the documents as a table, the runs that failed, and what the engine did."""
-    rows = [list(map(Text, _describe(report))) for report in reports[:_MOST_ROWS]]
+    rows = [[Text(cell) for cell in _describe(report, width)] for report in reports[:_MOST_ROWS]]
     table = fitted_table(("document", "words", "level", "to read", "frequent words"), rows, width=width, flexible=4)
+    table.columns[1].justify = table.columns[3].justify = "right"
     more = len(reports) - _MOST_ROWS
     failed = [run for run in runs if run.status is not RunStatus.COMPLETED]
     return Group(
@@ -101,11 +102,12 @@ def next_steps(url: str, run_id: str) -> Text:
         ("\nEverything is recorded. Look into it, and run a part of it again:\n", "title"),
         f"  export WORKFLOW_ENGINE_DATABASE_URL={url}\n",
         "  export WORKFLOW_ENGINE_WORKFLOWS=workflow_engine.demo:reading\n",
+        f"  RUN={run_id}\n",
         "  workflow-engine runs list\n",
-        f"  workflow-engine runs show {run_id}\n",
-        f"  workflow-engine runs artifacts {run_id} page.md --stage report\n",
-        f"  workflow-engine runs rerun {run_id} --from-stage review\n",
-        "  workflow-engine dev",
+        "  workflow-engine runs show $RUN                      # stages, errors\n",
+        "  workflow-engine runs artifacts $RUN page.md --stage report\n",
+        "  workflow-engine runs rerun $RUN --from-stage review # reuses outputs\n",
+        "  workflow-engine dev                                 # executes it",
     )
 
 
@@ -118,10 +120,10 @@ def interrupted(url: str) -> Text:
     )
 
 
-def _describe(report: demo.Report) -> list[str]:
+def _describe(report: demo.Report, width: int) -> list[str]:
     outline, review = report.outline, report.review
     minutes, frequent = f"{review.minutes_to_read} min", ", ".join(report.frequent_words)
-    return [one_line(outline.name, 40), f"{outline.words:,}", review.level, minutes, frequent]
+    return [one_line(outline.name, width // 3), f"{outline.words:,}", review.level, minutes, frequent]
 
 
 def _facts(runs: Sequence[RunSnapshot], stages: Sequence[StageSnapshot], took: timedelta) -> Table:

@@ -16,7 +16,7 @@ from workflow_engine.lifecycle import StageStatus
 from workflow_engine.payloads.secrets import redacting
 from workflow_engine.store.moves import stage_moves
 from workflow_engine.store.moves.attempts import Callback, has_callback
-from workflow_engine.store.reads.runs import read_workflow_id
+from workflow_engine.store.reads.runs import get_workflow_id
 from workflow_engine.store.records import StageFailure
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
         InvalidDataError, PayloadError: The output does not fit the stage's schema; the stage goes on waiting.
         RunStateError: The stage has not started yet, or this release does not understand the plan of the run.
     """
-    workflow_id = engine.database.read(lambda tx: read_workflow_id(tx, key.run_id))
+    workflow_id = engine.database.read(lambda tx: get_workflow_id(tx, key.run_id))
     with redacting(engine.redactor):
         payload = encode_output(engine, engine.registry.get(workflow_id).get_stage(key.stage_id), output)
 

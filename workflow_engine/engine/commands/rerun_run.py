@@ -15,7 +15,7 @@ from workflow_engine.lifecycle import StageStatus
 from workflow_engine.store.moves import changes, run_moves
 from workflow_engine.store.moves.new_rows import add_group
 from workflow_engine.store.reads.event_queries import find_rerun
-from workflow_engine.store.reads.runs import read_generation
+from workflow_engine.store.reads.runs import get_generation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def rerun_run(
     asked = _Rerun(check_key(idempotency_key) or new_id(), from_stage, only)
     expected = expected_generation
     if expected is None:
-        expected = engine.database.read(lambda tx: read_generation(tx, run_id))
+        expected = engine.database.read(lambda tx: get_generation(tx, run_id))
 
     def act(run: LockedRun) -> int:
         earlier = _find_earlier(run, asked)

@@ -9,7 +9,7 @@ from workflow_engine.engine.data.stage_input import group_text
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.payloads.text import decode_json
 from workflow_engine.store.moves.claims import read_outputs
-from workflow_engine.store.reads.runs import read_ended_run
+from workflow_engine.store.reads.runs import find_ended_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ class RunResult:
 
 def read_run_result(tx: Transaction, run_id: str) -> RunResult | None:
     """Return the result of the run, or None when there is no such run."""
-    run = read_ended_run(tx, run_id)
+    run = find_ended_run(tx, run_id)
     if run is None:
         return None
     text = _output_text(tx, run_id, run) if run.status is RunStatus.COMPLETED else None

@@ -31,16 +31,18 @@ if TYPE_CHECKING:
 _NAMED = 10
 #: Most workers that a detail names.
 _NAMED_WORKERS = 3
-#: With more runs than this the invariants are only checked when asked for: that reads every record.
+#: Characters of a signing key that is hard to guess.
+_SHORTEST_KEY = 32
+#: With more runs than this the invariants are checked on request only: that reads every record.
 MOST_RUNS = 10_000
 
 
 class Health(StrEnum):
-    """How something is."""
+    """The verdict of a finding, or of all of them."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    #: It could not be asked.
+    #: The question could not be asked.
     UNKNOWN = "unknown"
 
 
@@ -57,13 +59,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Every answer."""
+    """The answers to all questions."""
 
     findings: tuple[Finding, ...]
 
     @property
     def health(self) -> Health:
-        """UNKNOWN when the records could not be asked, DEGRADED when anything is, HEALTHY otherwise."""
+        """UNKNOWN where the records could not be read, DEGRADED where any finding is, else HEALTHY."""
         if any(finding.check in _REQUIRED and finding.health is Health.UNKNOWN for finding in self.findings):
             return Health.UNKNOWN
         is_degraded = any(finding.health is Health.DEGRADED for finding in self.findings)
@@ -71,7 +73,7 @@ class Diagnosis:
 
 
 class BrokerProbe(Protocol):
-    """What the doctor asks of the broker and of the workers that listen there; None: they cannot be asked."""
+    """Questions to the broker and to the workers that are connected to it; None: they cannot be asked."""
 
     def depths(self, queues: Collection[str]) -> Mapping[str, int] | None:
         """Return how many messages wait in each queue."""
@@ -83,20 +85,20 @@ class BrokerProbe(Protocol):
         """Return how many more tasks the workers could execute now."""
 
     def hazards(self) -> list[str]:
-        """Return what is unsafe about how the broker is used."""
+        """Return unsafe settings of the broker and of the Celery app, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """From when on something counts as wrong."""
+    """The bounds of what counts as healthy."""
 
     #: Due work may wait so long for a worker.
     backlog_age: timedelta = timedelta(minutes=5)
-    #: Whether every record is read to check the invariants; None: if there are not many runs.
+    #: Whether every record is read to check the invariants; None: unless there are more than ``MOST_RUNS``.
     records: bool | None = None
 
 
-#: Health, what to say, and what it is about.
+#: The health, message and details of a finding.
 _Answer = tuple[Health, str, Sequence[str]]
 
 
@@ -105,12 +107,12 @@ class _Patient:
     engine: Engine
     probe: BrokerProbe
     limits: Limits
-    #: Queues that work is sent to.
+    #: Queues to which hints are sent.
     queues: tuple[str, ...]
 
     @property
     def patience_ms(self) -> int:
-        """What the sweep may take to repair something before it counts as not repaired."""
+        """The time that the sweep has for a repair before its absence is a finding."""
         settings = self.engine.settings
         return to_milliseconds(settings.sweep_interval * 3 + settings.dispatch_slack)
 
@@ -119,7 +121,7 @@ _REQUIRED = ("database", "schema")
 
 
 def check_access(database: Database) -> Diagnosis:
-    """Ask whether there is a database with the schema of this version; nothing else can be asked without."""
+    """Ask whether the database has the schema of this version; every other question needs that."""
     answers = _check_database(database)
     if answers.health is not Health.HEALTHY:
         return Diagnosis((answers,))
@@ -130,10 +132,10 @@ def examine(engine: Engine, probe: BrokerProbe, queues: Collection[str], limits:
     """Ask every question and return the answers; a question that fails is an answer as well.
 
     Args:
-        engine: What it knows of workflows is compared with live runs.
+        engine: Its workflows are compared with live runs.
         probe: Asks the broker and the workers.
         queues: Every queue that a worker should consume.
-        limits: From when on something counts as wrong.
+        limits: The bounds of what counts as healthy.
     """
     access = check_access(engine.database)
     if access.health is not Health.HEALTHY:
@@ -216,14 +218,14 @@ def _check_backlog(patient: _Patient) -> _Answer:
 
 
 def _check_stuck(patient: _Patient) -> _Answer:
-    """Stuck is what has no live cause: no lease, no later time, no message that may still come."""
+    """Find runs that nothing moves on: no lease, no later time, no hint that may still come."""
     engine = patient.engine
     present, lists = engine.database.read(waiting_lists)
     empty = engine.dispatcher.empty_lists([(item.queue, item.priority) for item in lists]) if lists else set()
     slack_ms = to_milliseconds(engine.settings.dispatch_slack)
     stuck: set[str] = set()
     for item in lists:
-        # As in the sweep: an empty list has delivered all that was sent before it was asked.
+        # As in the sweep: an empty list has delivered every hint that was sent before it was asked.
         is_empty = empty is not None and (item.queue, item.priority) in empty
         waiting = replace(item, delivered_until=present) if is_empty else item
         find = partial(find_stuck_runs, waiting=waiting, slack_ms=slack_ms, patience_ms=patient.patience_ms)
@@ -234,7 +236,7 @@ def _check_stuck(patient: _Patient) -> _Answer:
 
 
 def _check_wedged(patient: _Patient) -> _Answer:
-    """Due work, messages, idle workers, and nobody takes anything: workers that are connected but do not consume."""
+    """Find queues with due work, hints and idle workers but without claims: their workers do not consume."""
     lists = patient.engine.database.read(health.read_backlog)
     old = {item.queue for item in lists if item.oldest_ms > patient.patience_ms}
     claims = patient.engine.database.read(lambda tx: health.read_claims_since(tx, patient.patience_ms))
@@ -279,7 +281,7 @@ def _find_mismatch(live: health.LivePlan, queues: Mapping[str, set[str]], patien
 
 
 def _find_shared_queue(workflow_id: str, queues: set[str], patient: _Patient) -> str | None:
-    """Say where this app's workers get in the way of another app; queues of that app's own are none of our business."""
+    """Describe the queues that another app's workflow shares with this app; None where the other app has its own."""
     shared = sorted(queues.intersection(patient.queues))
     if not shared:
         return None
@@ -301,10 +303,9 @@ def _check_configuration(patient: _Patient) -> _Answer:
 
 def _find_key_hazards(engine: Engine) -> list[str]:
     key = engine.settings.signing_key
-    shortest = 32
-    if key is None or len(key.get_secret_value()) >= shortest:
+    if key is None or len(key.get_secret_value()) >= _SHORTEST_KEY:
         return []
-    return [f"the signing key is shorter than {shortest} characters"]
+    return [f"the signing key is shorter than {_SHORTEST_KEY} characters"]
 
 
 def _check_records(patient: _Patient) -> _Answer:

@@ -9,7 +9,7 @@ from workflow_engine.clock import to_milliseconds
 from workflow_engine.engine.process.database_patience import ABSENCES
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.lifecycle import TERMINAL_RUN
-from workflow_engine.store.reads.runs import database_now, read_run_states
+from workflow_engine.store.reads.runs import database_now, list_run_states
 from workflow_engine.store.upkeep.retention import count_prunable, prune_batch
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _batch_of(status: RunStatus, ended_before: int, size: int) -> Callable[[Tran
     tried: set[str] = set()
 
     def work(tx: Transaction) -> int:
-        before = tried - read_run_states(tx, sorted(tried)).keys()
+        before = tried - list_run_states(tx, sorted(tried)).keys()
         batch = prune_batch(tx, status, ended_before, size - len(before)) if len(before) < size else []
         tried.update(batch)
         return len(before.union(batch))

@@ -16,7 +16,7 @@ from workflow_engine.engine.waits.wait_kind import WaitKind
 from workflow_engine.errors import StageError
 from workflow_engine.lifecycle import RunStatus
 from workflow_engine.payloads.text import decode_json, encode_json
-from workflow_engine.store.reads.runs import read_run_states
+from workflow_engine.store.reads.runs import list_run_states
 
 if TYPE_CHECKING:
     from workflow_engine.definition import Stage
@@ -38,7 +38,7 @@ class RunsKind(WaitKind[Runs]):
         engine, claim = execution.engine, execution.claim
         run_ids = decode_json(claim.suspended_state or "[]")
         read = partial(patiently, engine, execution.name, longest=PATIENCE_OF_BODIES)
-        states = read(lambda: engine.database.read(lambda tx: read_run_states(tx, run_ids)))
+        states = read(lambda: engine.database.read(lambda tx: list_run_states(tx, run_ids)))
         for run_id in run_ids:
             state = states.get(run_id)
             if state is None or state.status in (RunStatus.FAILED, RunStatus.CANCELLED):

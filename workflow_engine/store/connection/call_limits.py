@@ -1,4 +1,4 @@
-"""How long a call of the database may take: what the server is told with each transaction, and what we wait for it."""
+"""Time limits of a call: those that the server is told with each transaction, and that of the client."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Limits:
 
     @cached_property
     def alone(self) -> str:
-        """What precedes a statement that is a transaction of its own, in the same message.
+        """The settings in front of a statement that is a transaction of its own, in the same message.
 
-        The statements of one message are one transaction, so that nothing of this outlives it: the session may belong
-        to other programs, whose pooler lends it to us for this transaction only.
+        The statements of one message are one transaction, so the settings end with it: the session may belong to a
+        pooler, which lends it for this transaction only.
         """
         return f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {self._settings}"
 
     @cached_property
     def begin(self) -> str:
-        """What precedes the first statement of a transaction, in the same message."""
+        """BEGIN and the settings in front of the first statement of a transaction, in the same message."""
         idle = f"SET LOCAL idle_in_transaction_session_timeout = {to_milliseconds(self.idle)}; "
         return f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._settings}{idle}"
 

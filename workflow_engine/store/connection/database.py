@@ -1,4 +1,4 @@
-"""The connection to the authority: one engine per process, short transactions, retried when nothing was decided.
+"""The way to the database: one connection pool per process, and short transactions that are retried.
 
 PostgreSQL runs in READ COMMITTED, set with each transaction and never inherited; SQLite takes its write lock at BEGIN,
 because a transaction that reads first and writes later fails at once with "database is locked", whatever the busy
@@ -46,7 +46,7 @@ _SQLITE_SESSION = (
     "PRAGMA foreign_keys = ON",
 )
 _MAX_TRIES = 6
-#: No further try begins after this many seconds: on a connection that does not answer each may take long.
+#: No further try begins after this many seconds: a try on a connection that does not answer may take long.
 _PATIENCE = 45.0
 
 
@@ -73,7 +73,7 @@ class Database:
         #: Added to the time of SQLite's ``workflow_now()``; tests turn it.
         self.skew = timedelta(0)
         self._make_turns()
-        self.engine = self._postgres_engine(pool_size) if self.is_postgres else self._sqlite_engine()
+        self.pool = self._postgres_pool(pool_size) if self.is_postgres else self._sqlite_pool()
 
     @property
     def safe_url(self) -> str:
@@ -131,7 +131,7 @@ class Database:
         for tries in itertools.count(1):
             try:
                 return attempt()
-            except (DBAPIError, NoConnectionFreeError, self.engine.dialect.loaded_dbapi.Error) as error:
+            except (DBAPIError, NoConnectionFreeError, self.pool.dialect.loaded_dbapi.Error) as error:
                 self._raise_if_decided(error)
                 if tries == _MAX_TRIES or self.clock.monotonic() >= give_up_at:
                     raise self._unavailable(error) from error
@@ -140,17 +140,17 @@ class Database:
 
     def close(self) -> None:
         """Close every pooled connection."""
-        self.engine.dispose()
+        self.pool.dispose()
 
     def forget_connections(self) -> None:
         """Drop connections inherited over a fork without closing them: they belong to the parent."""
-        self.engine.dispose(close=False)
+        self.pool.dispose(close=False)
         self._make_turns()  # a thread of the parent may have held one during the fork
 
     def _make_turns(self) -> None:
-        """SQLite has one writer: threads that queue here are served at once, those that it turns away poll.
+        """SQLite has one writer. Threads that wait here go on at once in turn; SQLite itself would make them poll.
 
-        A database in memory is one connection, so that its readers take turns as well.
+        A database in memory is one connection, so its readers take turns as well.
         """
         self._write_turn = nullcontext() if self.is_postgres else threading.RLock()
         self._read_turn = self._write_turn if self._in_memory else nullcontext()
@@ -158,7 +158,7 @@ class Database:
     @contextmanager
     def _connect(self, limits: Limits | None, *, is_alone: bool = False) -> Iterator[Connection]:
         """Lend a connection; ``is_alone``: without round trips for BEGIN and COMMIT, each statement commits itself."""
-        with self.engine.connect() as connection:
+        with self.pool.connect() as connection:
             if not self.is_postgres:
                 yield connection
                 return
@@ -185,10 +185,10 @@ class Database:
         said = "refuses to write (it is read-only, or a standby)" if is_read_only else "does not answer"
         return DatabaseUnavailableError(f"The database {self.safe_url} {said}: {summarize(error)}")
 
-    def _postgres_engine(self, pool_size: int) -> Engine:
+    def _postgres_pool(self, pool_size: int) -> Engine:
         from workflow_engine.store.connection.postgres_connection import PostgresConnection  # noqa: PLC0415 - who has SQLite needs no driver
 
-        engine = sa.create_engine(
+        pool = sa.create_engine(
             self.url,
             pool_size=pool_size,
             max_overflow=20,
@@ -206,19 +206,19 @@ class Database:
                 "keepalives_count": 3,
             },
         )
-        event.listen(engine, "handle_error", _drop_if_away)
-        return engine
+        event.listen(pool, "handle_error", _drop_if_away)
+        return pool
 
-    def _sqlite_engine(self) -> Engine:
+    def _sqlite_pool(self) -> Engine:
         options: dict[str, Any] = {"poolclass": StaticPool} if self._in_memory else {}
         arguments = {"check_same_thread": False, "timeout": 30}
-        engine = sa.create_engine(self.url, connect_args=arguments, hide_parameters=True, **options)
-        event.listen(engine, "connect", self._prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        pool = sa.create_engine(self.url, connect_args=arguments, hide_parameters=True, **options)
+        event.listen(pool, "connect", self._prepare_sqlite)
+        event.listen(pool, "begin", _begin_sqlite)
         if not self._in_memory:  # there, the connection is the database
-            event.listen(engine, "handle_error", _roll_back_if_away)
-            event.listen(engine, "handle_error", _drop_if_away)
-        return engine
+            event.listen(pool, "handle_error", _roll_back_if_away)
+            event.listen(pool, "handle_error", _drop_if_away)
+        return pool
 
     def _prepare_sqlite(self, connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver must not begin transactions by itself

@@ -1,7 +1,7 @@
-"""Cuts the connection of a call that does not come back: no time limit of the server can do that.
+"""Cuts the connection of a call that does not return; no time limit of the server can do that.
 
-A client of PostgreSQL waits for ever on a connection that something in between has forgotten: nothing arrives and
-nobody closes it, while keepalives are answered on the way. One thread per process shuts such a socket down, and the
+A client of PostgreSQL waits for ever on a connection that a proxy or firewall in between has forgotten: no answer
+arrives and no side closes it, while keepalives are answered on the way. One thread per process shuts such a socket down, and the
 call that waits for it fails like any other whose connection broke.
 """
 
@@ -17,9 +17,9 @@ from math import inf
 
 
 class Line:
-    """The socket of one connection, and until when the present call may take.
+    """The socket of one connection, and the deadline of its present call.
 
-    It has a descriptor of its own: the driver may close its own at any moment, and the number may be another file's then.
+    It has a descriptor of its own: the driver may close its descriptor at any moment, and another file may get the number.
     """
 
     __slots__ = ("__weakref__", "_descriptor", "_watchdog", "deadline", "was_cut")
@@ -37,12 +37,12 @@ class Line:
             os.close(self._descriptor)
 
     def begin_call(self, seconds: float) -> None:
-        """Say that a call may take so many seconds from now on."""
+        """Start the time of a call."""
         self.deadline = deadline = time.monotonic() + seconds
         self._watchdog.expect(deadline)
 
     def end_call(self) -> None:
-        """Say that the call is over."""
+        """End the time of the call."""
         self.deadline = inf
 
     def cut(self) -> None:
@@ -68,7 +68,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def watch(self, line: Line) -> None:
-        """Look after the calls of this line as well, as long as it lives."""
+        """Look after the calls of a line, too, as long as the line lives."""
         with self._lock:
             self._lines.add(line)
             if self._thread is None:
@@ -83,7 +83,7 @@ class Watchdog:
     def _run(self) -> None:
         while True:
             self._woken.clear()
-            self._wakes_at = inf  # before looking: a call that begins now wakes us, whether it was seen or not
+            self._wakes_at = inf  # set before looking: a call that begins meanwhile wakes the thread
             self._wakes_at = deadline = self._cut_late_lines()
             self._woken.wait(None if deadline == inf else max(0.0, deadline - time.monotonic()))
 

@@ -1,4 +1,4 @@
-"""Values attached to runs: by stages with their outcome (``store.moves.attempt_reports``), by everybody else here."""
+"""Annotations of runs. Those of a stage are written with its outcome (``store.moves.attempt_reports``), others here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, exists, or_, select
 
-from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.errors import IdempotencyConflictError, RunNotFoundError
 from workflow_engine.payloads.text import decode_json
 from workflow_engine.store.connection.inserts import insert_or_ignore
+from workflow_engine.store.reads.conditions import equal_to, within
 from workflow_engine.store.reads.lineage import lineage
-from workflow_engine.store.reads.snapshots import AnnotationEntry
+from workflow_engine.store.reads.snapshots import AnnotationEntry, from_row
 from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import metadata, runs, stages
 
@@ -28,7 +28,7 @@ _annotations = metadata.tables["workflow_annotations"]
 
 @dataclass(frozen=True, slots=True)
 class AnnotationFilter:
-    """Which annotations to list; what is not given does not restrict."""
+    """Which annotations to list; a field that is not given does not restrict them."""
 
     #: Start of the key: ``"review."`` finds ``review.score``.
     prefix: str = ""
@@ -36,8 +36,9 @@ class AnnotationFilter:
     stage_id: str | None = None
     generation: int | None = None
     attempt: int | None = None
-    #: The first instant that counts, and the first that does not count any more.
+    #: Inclusive.
     created_after: datetime | None = None
+    #: Exclusive.
     created_before: datetime | None = None
     #: Also those of stage runs that reruns superseded.
     history: bool = False
@@ -53,7 +54,7 @@ def add_annotation(
     actor: str,
     idempotency_key: str | None = None,
 ) -> AnnotationEntry:
-    """Attach a value (JSON text) to a run; repeated with the same idempotency key it returns what is there.
+    """Attach a value (JSON text) to a run; the same idempotency key returns the same annotation.
 
     Raises:
         RunNotFoundError: There is no such run.
@@ -84,15 +85,17 @@ def list_annotations(tx: Connection, run_id: str, wanted: AnnotationFilter) -> l
     query = (
         select(_annotations)
         .where(or_(_is_own(run_id, history=wanted.history), _annotations.c.id.in_(_shared(run_id, wanted))))
+        .where(*equal_to(_annotations, wanted, "actor", "stage_id", "generation", "attempt"))
+        .where(*within(_annotations.c.created_at, wanted.created_after, wanted.created_before))
         .order_by(_annotations.c.created_at, _annotations.c.id)
     )
-    rows = tx.execute(_restrict(query, wanted)).mappings()
+    rows = tx.execute(query).mappings()
     # The prefix is compared here: LIKE ignores case on SQLite.
     return [_annotation_entry(row) for row in rows if row["key"].startswith(wanted.prefix)]
 
 
 def _is_own(run_id: str, *, history: bool) -> ColumnElement[bool]:
-    """Tell which were left in the run itself: by others than stages, and by its stage runs."""
+    """Return that an annotation was left in the run itself, by one of its stage runs or from outside of stages."""
     is_of_run = _annotations.c.run_id == run_id
     if history:
         return is_of_run
@@ -101,7 +104,7 @@ def _is_own(run_id: str, *, history: bool) -> ColumnElement[bool]:
 
 
 def _shared(run_id: str, wanted: AnnotationFilter) -> Select[tuple[str]]:
-    """Return the ids of those left by the stage runs of other runs whose outputs this one shares."""
+    """Return the ids of annotations left by the stage runs of other runs whose outputs this one shares."""
     members = lineage(run_id, history=wanted.history)
     producers = (
         select(_annotations.c.id).join(stages, and_(*_left_by(stages))).join(members, members.c.origin == stages.c.id)
@@ -110,31 +113,9 @@ def _shared(run_id: str, wanted: AnnotationFilter) -> Select[tuple[str]]:
 
 
 def _left_by(producers: Table) -> tuple[ColumnElement[bool], ...]:
-    """Tell which stage run left an annotation: a run has one of each stage and generation."""
+    """Return that a stage run left an annotation: a run has one stage run of each stage and generation."""
     return tuple(_annotations.c[name] == producers.c[name] for name in ("run_id", "stage_id", "generation"))
 
 
-def _restrict(query: Select[Any], wanted: AnnotationFilter) -> Select[Any]:
-    for name in ("actor", "stage_id", "generation", "attempt"):
-        value = getattr(wanted, name)
-        if value is not None:
-            query = query.where(_annotations.c[name] == value)
-    if wanted.created_after is not None:
-        query = query.where(_annotations.c.created_at >= instant_to_ms(wanted.created_after))
-    if wanted.created_before is not None:
-        query = query.where(_annotations.c.created_at < instant_to_ms(wanted.created_before))
-    return query
-
-
 def _annotation_entry(row: RowMapping) -> AnnotationEntry:
-    return AnnotationEntry(
-        id=row["id"],
-        run_id=row["run_id"],
-        key=row["key"],
-        value=decode_json(row["value"]),
-        actor=row["actor"],
-        stage_id=row["stage_id"],
-        attempt=row["attempt"],
-        generation=row["generation"],
-        created_at=ms_to_instant(row["created_at"]),
-    )
+    return from_row(AnnotationEntry, row, value=decode_json(row["value"]))

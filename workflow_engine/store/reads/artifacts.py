@@ -1,9 +1,9 @@
-"""Named extra results of stage runs: written only by who holds the lease, read like the output of that stage run.
+"""Artifacts: named extra results of stage runs. Only the holder of a stage run's lease writes its artifacts.
 
 An artifact is live, history or shared by a fork together with its stage run. Of the shared artifacts of one key the
-one that a live stage run wrote last counts. ``scope`` only keeps the rows of one key apart: it is the stage's id, or
-"" for shared ones, as release 0.1.0 writes and reads it; where another stage run's row has that place, it holds the id
-of the stage run that wrote it behind a mark that no stage id begins with.
+one that a live stage run wrote last counts. The column ``scope`` only keeps the rows of one key apart: it holds the
+stage's id, or "" for shared artifacts, as release 0.1.0 writes and reads it. Where another stage run's row has that
+place, it holds a mark that no stage id begins with, and the id of the stage run that wrote the row.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from workflow_engine.store.records import Claim
 
 _SHARED: Final = ""
-#: Scopes that begin so hold the id of a stage run.
+#: Marks of scopes that hold the id of a stage run.
 _VERSIONED_OWN, _VERSIONED_SHARED = "+", "*"
 #: The payload of a row that hides an earlier stage run's shared artifact; no JSON text is empty.
 _DELETED: Final = ""
@@ -39,7 +39,7 @@ _latest_first = (artifacts.c.updated_at.desc(), artifacts.c.stage_run_id.desc())
 
 
 def save_artifact(database: Database, claim: Claim, key: str, payload: str, *, shared: bool) -> None:
-    """Write an artifact (JSON text) of the claimed stage run; one that it has under the key is replaced.
+    """Write an artifact (JSON text) of the claimed stage run, in place of an earlier one under the key.
 
     Raises:
         LeaseLost: The claim does not hold its lease any more; nothing was written.
@@ -53,7 +53,7 @@ def save_artifact(database: Database, claim: Claim, key: str, payload: str, *, s
 
 
 def delete_artifact(database: Database, claim: Claim, key: str, *, shared: bool) -> bool:
-    """Delete an artifact as far as the live stage runs see it; return whether it existed.
+    """Hide an artifact from the live stage runs; return whether it existed.
 
     Raises:
         LeaseLost: The claim does not hold its lease any more; nothing was deleted.
@@ -66,7 +66,7 @@ def delete_artifact(database: Database, claim: Claim, key: str, *, shared: bool)
         was_there = _find(tx, claim, key, shared=shared) is not None or was_there
         tx.execute(delete(artifacts).where(*_is_of(claim, key, shared=shared)))
         if _find(tx, claim, key, shared=shared) is not None:
-            # Another stage run's: that one keeps it, and shows it again once this stage run is superseded.
+            # Another stage run wrote it, and keeps it: it is seen again once this stage run is superseded.
             _insert(tx, claim, key, _DELETED, f"{_VERSIONED_SHARED}{claim.stage_run_id}")
         return was_there
 
@@ -79,7 +79,7 @@ def load_artifact(database: Database, claim: Claim, key: str, *, shared: bool) -
 
 
 def list_artifact_keys(database: Database, claim: Claim, prefix: str, *, shared: bool) -> list[str]:
-    """Read the keys that start with ``prefix``, sorted, of the claimed stage run, or of those that its run's share."""
+    """Read the keys with a prefix, sorted: of the claimed stage run's artifacts, or of those that its run shares."""
     if shared:
         entries = database.read(lambda tx: list_artifacts(tx, claim.run_id))
         keys = [entry.key for entry in entries if entry.stage_id is None]
@@ -95,7 +95,7 @@ def find_artifact(
 ) -> str | None:
     """Read the JSON text of an artifact of a stage, or without ``stage_id`` of one that the run's stages share.
 
-    With ``generation`` that of the stage runs of this generation, live or not.
+    With ``generation`` it is read as the stage runs of that generation left it, live or not.
     """
     members = lineage(run_id, history=generation is not None)
     query = select(artifacts.c.payload).join(members, members.c.origin == artifacts.c.stage_run_id)
@@ -108,26 +108,26 @@ def find_artifact(
 
 
 def list_artifacts(tx: Connection, run_id: str, *, history: bool = False) -> list[ArtifactEntry]:
-    """Read what artifacts a run has, without their values; with ``history`` also those that do not count any more."""
+    """Read the artifacts of a run without their values; with ``history`` also those that are not live."""
     members = lineage(run_id, history=history)
     # PostgreSQL knows the length without reading the value.
     length = func.octet_length if tx.dialect.name == "postgresql" else func.length
     columns = (artifacts.c.key, artifacts.c.created_at, artifacts.c.updated_at, *members.c)
     query = select(*columns, _is_shared.label("is_shared"), length(artifacts.c.payload).label("size_bytes"))
     rows = tx.execute(query.join(members, members.c.origin == artifacts.c.stage_run_id).order_by(*_latest_first)).all()
-    counting = _find_counting(rows)
-    entries = [_entry(run_id, row, is_live=row in counting) for row in rows if row.size_bytes > len(_DELETED)]
+    live = _find_live(rows)
+    entries = [_entry(run_id, row, is_live=row in live) for row in rows if row.size_bytes > len(_DELETED)]
     shown = (entry for entry in entries if history or entry.is_live)
     return sorted(shown, key=lambda entry: (entry.stage_id or "", entry.key, entry.generation, entry.updated_at))
 
 
-def _find_counting(rows: Iterable[Any]) -> set[Any]:
-    """Return, of rows sorted by age, those of live stage runs: of the shared ones of one key only the latest."""
-    counting: dict[tuple[str, str | None], Any] = {}
+def _find_live(rows: Iterable[Any]) -> set[Any]:
+    """Return the live artifacts of rows that have the latest first: of a shared key only the latest is live."""
+    live: dict[tuple[str, str | None], Any] = {}
     for row in rows:
         if row.superseded_by is None:
-            counting.setdefault((row.key, None if row.is_shared else row.owner), row)
-    return set(counting.values())
+            live.setdefault((row.key, None if row.is_shared else row.owner), row)
+    return set(live.values())
 
 
 def _entry(run_id: str, row: Any, *, is_live: bool) -> ArtifactEntry:
@@ -145,7 +145,7 @@ def _entry(run_id: str, row: Any, *, is_live: bool) -> ArtifactEntry:
 
 
 def _find(tx: Connection, claim: Claim, key: str, *, shared: bool) -> str | None:
-    """Read what the claimed stage run finds under a key."""
+    """Read the artifact that the claimed stage run finds under a key."""
     if shared:
         return find_artifact(tx, claim.run_id, None, key)
     return tx.scalar(select(artifacts.c.payload).where(*_is_of(claim, key, shared=False)))

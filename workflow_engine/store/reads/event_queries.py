@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from workflow_engine.arguments import MOST_ITEMS
-from workflow_engine.clock import ms_to_instant
 from workflow_engine.events import Event, EventType, read_name
 from workflow_engine.payloads.text import decode_json
+from workflow_engine.store.reads.snapshots import from_row
 from workflow_engine.store.schema.tables import events
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.engine import Connection, RowMapping
 
 
 def list_events(tx: Connection, run_id: str, *, after_sequence: int = 0, limit: int = MOST_ITEMS) -> list[Event]:
@@ -24,23 +24,15 @@ def list_events(tx: Connection, run_id: str, *, after_sequence: int = 0, limit: 
         .order_by(events.c.sequence)
         .limit(limit)
     )
-    return [_event(row) for row in tx.execute(query)]
+    return [_event(row) for row in tx.execute(query).mappings()]
 
 
 def find_rerun(tx: Connection, run_id: str, request: str) -> Event | None:
     """Read the rerun that a request led to; each rerun's event holds the key, or the nonce, of its request."""
     query = select(events).where(events.c.run_id == run_id, events.c.type == EventType.RUN_RERUN.value)
-    reruns = map(_event, tx.execute(query))
+    reruns = map(_event, tx.execute(query).mappings())
     return next((rerun for rerun in reruns if rerun.payload.get("request") == request), None)
 
 
-def _event(row: Row[Any]) -> Event:
-    return Event(
-        run_id=row.run_id,
-        sequence=row.sequence,
-        generation=row.generation,
-        type=read_name(EventType, row.type),
-        stage_id=row.stage_id,
-        payload=decode_json(row.payload),
-        created_at=ms_to_instant(row.created_at),
-    )
+def _event(row: RowMapping) -> Event:
+    return from_row(Event, row, type=read_name(EventType, row["type"]), payload=decode_json(row["payload"]))

@@ -1,4 +1,4 @@
-"""Whose records a run's stage runs have: their own, or, where a fork shares an output, those of its producer."""
+"""The records of a run's stage runs: their own, and where a fork shares an output, those of the output's producer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def lineage(run_id: str, *, history: bool = False) -> CTE:
-    """Return pairs of a run's stage run (``owner``) and one whose records it has (``origin``).
+    """Return pairs of a run's stage run (``owner``) and a stage run whose records count as its own (``origin``).
 
-    Release 0.1.0 made forks of forks name the stage run of the fork before them, so the way to the producer may
-    have several steps. With ``history`` the stage runs that reruns superseded count, too.
+    In release 0.1.0 the fork of a fork names the stage run of the fork before it, so the way to the producer may have
+    several steps. With ``history`` the stage runs that reruns superseded are included.
     """
     own = select(
         stages.c.id.label("owner"),

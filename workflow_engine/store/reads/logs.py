@@ -1,6 +1,6 @@
-"""Reading the lines that stages logged, and adding lines from outside any attempt.
+"""The log of a run: reading it, and adding lines from outside any attempt.
 
-Lines of attempts are written with the attempt's own reports (``store.moves.attempt_reports``).
+Lines of an attempt are written with its report (``store.moves.attempt_reports``).
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, func, literal, select, tuple_
 
 from workflow_engine.arguments import MOST_ITEMS
-from workflow_engine.clock import instant_to_ms, ms_to_instant
+from workflow_engine.clock import instant_to_ms
 from workflow_engine.errors import InvalidRequestError
 from workflow_engine.payloads.text import decode_json
 from workflow_engine.store.connection.inserts import insert_or_ignore
 from workflow_engine.store.reads.lineage import lineage
-from workflow_engine.store.reads.snapshots import LogEntry, Page
+from workflow_engine.store.reads.snapshots import LogEntry, Page, from_row
 from workflow_engine.store.schema.now import now
 from workflow_engine.store.schema.tables import logs, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.engine import Connection, RowMapping
 
     from workflow_engine.store.connection.database import Database
 
@@ -51,10 +51,10 @@ def list_logs(
 ) -> Page[LogEntry]:
     """Read a page of the log lines of a run's live stage runs, with ``history`` of all, the oldest first.
 
-    A fork has those of the stage runs whose outputs it shares, too.
+    Lines of the stage runs whose outputs a fork shares are included.
 
-    Attempts write their lines in batches, so lines of parallel stages arrive out of order: who follows a run that
-    is under way reads a little of the past again and drops what it has by ``(stage_run_id, fence, line)``.
+    Attempts write their lines in batches, so lines of parallel stages arrive out of order. A reader that follows a
+    running run reads the last lines again, and drops those that it has by ``(stage_run_id, fence, line)``.
 
     Raises:
         InvalidRequestError: ``after`` is not a cursor of an earlier page.
@@ -70,19 +70,18 @@ def list_logs(
                 *(literal(value, column.type) for value, column in zip(_parse_cursor(after), _POSITION, strict=True))
             )
         )
-    entries = tuple(_log_entry(row) for row in tx.execute(query))
-    return Page(entries[:limit], _cursor(entries[limit - 1]) if len(entries) > limit else None)
+    return Page.of([_log_entry(row) for row in tx.execute(query).mappings()], limit, _cursor)
 
 
 def append_log(database: Database, run_id: str, stage_id: str, *, level: str, message: str, fields: str = "{}") -> bool:
-    """Add a line to the live stage run of a stage, from outside any attempt; False if there is no such stage run.
+    """Add a line to the live stage run of a stage, from outside any attempt; return False without such a stage run.
 
     Durable when it returns. ``fields`` is the JSON text of an object.
     """
     while (place := database.read(lambda tx: _find_place(tx, run_id, stage_id))) is not None:
         if database.transact(_append_once(place, (level, message, fields))):
             return True
-        # Somebody else took the line number in between: ask for the next one.
+        # Another writer took the line number in between: ask for the next one.
     return False
 
 
@@ -102,7 +101,7 @@ def _find_place(tx: Connection, run_id: str, stage_id: str) -> _Place | None:
 
 
 def _append_once(place: _Place, texts: tuple[str, str, str]) -> Callable[[Connection], bool]:
-    """Return the writing of a line at its place; made again after an answer that was lost, it finds the line there."""
+    """Return a function that writes a line at its place; called again after a lost answer, it finds the line there."""
     tries = itertools.count(1)
     values = (literal(OUTSIDE), literal(place.line), stages.c.run_id, stages.c.stage_id, stages.c.attempt)
     line = select(stages.c.id, *values, *map(literal, texts), literal(place.created_at, BigInteger))
@@ -139,16 +138,5 @@ def _parse_cursor(cursor: str) -> tuple[int, str, int, int]:
     return int(created_at), stage_run_id, int(fence), int(line)
 
 
-def _log_entry(row: Row[Any]) -> LogEntry:
-    return LogEntry(
-        run_id=row.run_id,
-        stage_run_id=row.stage_run_id,
-        stage_id=row.stage_id,
-        attempt=row.attempt,
-        fence=row.fence,
-        line=row.line,
-        level=row.level,
-        message=row.message,
-        fields=decode_json(row.fields),
-        created_at=ms_to_instant(row.created_at),
-    )
+def _log_entry(row: RowMapping) -> LogEntry:
+    return from_row(LogEntry, row, fields=decode_json(row["fields"]))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select
 
-from workflow_engine.clock import instant_to_ms, ms_to_instant
 from workflow_engine.lifecycle import RunStatus, StageStatus
 from workflow_engine.payloads.text import decode_json
+from workflow_engine.store.reads.conditions import equal_to, within
 from workflow_engine.store.reads.run_metadata import has_metadata
-from workflow_engine.store.reads.snapshots import Page, RolledUpCost, RunSnapshot, nanos_to_cost, optional_instant
+from workflow_engine.store.reads.snapshots import Page, RolledUpCost, RunSnapshot, from_row, nanos_to_cost
 from workflow_engine.store.schema.tables import controls, runs, stages
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _failed_stage = stages.alias("failed_stage")
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs to list; what is not given does not restrict."""
+    """Which runs to list; a field that is not given does not restrict them."""
 
     statuses: Collection[RunStatus] = ()
     workflow_id: str | None = None
@@ -74,8 +74,8 @@ def list_runs(tx: Connection, wanted: RunFilter, *, limit: int = 50, cursor: str
     query = _select_runs().where(*_conditions(wanted)).order_by(runs.c.id.desc()).limit(limit + 1)
     if cursor is not None:
         query = query.where(runs.c.id < cursor)
-    found = tuple(_run_snapshot(row) for row in tx.execute(query).mappings())
-    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    found = [_run_snapshot(row) for row in tx.execute(query).mappings()]
+    return Page.of(found, limit, lambda run: run.id)
 
 
 def rolled_up_cost(tx: Connection, run_id: str) -> RolledUpCost:
@@ -115,16 +115,9 @@ def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
     conditions = [has_metadata(key, value) for key, value in wanted.metadata.items()]
     if wanted.statuses:
         conditions.append(or_(*(_has_status(status) for status in wanted.statuses)))
-    if wanted.workflow_id is not None:
-        conditions.append(runs.c.workflow_id == wanted.workflow_id)
-    if wanted.parent_run_id is not None:
-        conditions.append(runs.c.parent_run_id == wanted.parent_run_id)
-    if wanted.created_after is not None:
-        conditions.append(runs.c.created_at >= instant_to_ms(wanted.created_after))
-    if wanted.created_before is not None:
-        conditions.append(runs.c.created_at < instant_to_ms(wanted.created_before))
-    if wanted.completed_after is not None:
-        conditions.append(runs.c.completed_at >= instant_to_ms(wanted.completed_after))
+    conditions += equal_to(runs, wanted, "workflow_id", "parent_run_id")
+    conditions += within(runs.c.created_at, wanted.created_after, wanted.created_before)
+    conditions += within(runs.c.completed_at, wanted.completed_after)
     return conditions
 
 
@@ -138,31 +131,13 @@ def _has_status(status: RunStatus) -> ColumnElement[bool]:
 
 
 def _run_snapshot(row: RowMapping) -> RunSnapshot:
-    return RunSnapshot(
-        id=row["id"],
-        workflow_id=row["workflow_id"],
-        workflow_name=row["workflow_name"],
-        workflow_type=row["workflow_type"],
-        workflow_version=row["workflow_version"],
+    return from_row(
+        RunSnapshot,
+        row,
         status=RunStatus(row["shown_status"]),
-        priority=row["priority"],
         paused=row["paused_at"] is not None,
         workflow_paused=bool(row["workflow_paused"]),
-        generation=row["generation"],
-        current_group=row["current_group"],
-        output_group=row["output_group"],
         metadata=decode_json(row["metadata"]),
-        idempotency_key=row["idempotency_key"],
-        error_code=row["error_code"],
-        error_message=row["error_message"],
-        failed_stage_id=row["failed_stage_id"],
         total_cost=nanos_to_cost(int(row["cost_nanos"])),
         total_tokens=int(row["tokens"]),
-        parent_run_id=row["parent_run_id"],
-        parent_stage_run_id=row["parent_stage_run_id"],
-        forked_from=row["forked_from"],
-        deadline_at=optional_instant(row["deadline_at"]),
-        created_at=ms_to_instant(row["created_at"]),
-        started_at=optional_instant(row["started_at"]),
-        completed_at=optional_instant(row["completed_at"]),
     )

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
-#: Ids that one query looks for.
+#: Most ids in one query.
 _MOST_IDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """What tells a run's result."""
+    """The columns from which the result of a run is read."""
 
     status: RunStatus
     plan: str
@@ -34,26 +34,23 @@ class EndedRun:
     error_message: str | None
 
 
-def read_ended_run(tx: Connection, run_id: str) -> EndedRun | None:
-    """Return what tells the run's result, ended or not; None when there is no such run."""
-    row = tx.execute(
-        select(runs.c.status, runs.c.plan, runs.c.input, runs.c.output_group, runs.c.error_message).where(
-            runs.c.id == run_id
-        )
-    ).first()
+def find_ended_run(tx: Connection, run_id: str) -> EndedRun | None:
+    """Return the columns of a run's result, ended or not; None when there is no such run."""
+    columns = (runs.c.status, runs.c.plan, runs.c.input, runs.c.output_group, runs.c.error_message)
+    row = tx.execute(select(*columns).where(runs.c.id == run_id)).first()
     return EndedRun(RunStatus(row.status), row.plan, row.input, row.output_group, row.error_message) if row else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """Where a run stands."""
+    """The status of a run, and why it failed."""
 
     status: RunStatus
     error_message: str | None
 
 
-def read_run_states(tx: Connection, run_ids: Sequence[str]) -> dict[str, RunState]:
-    """Return where the runs stand, keyed by id; unknown ids are absent."""
+def list_run_states(tx: Connection, run_ids: Sequence[str]) -> dict[str, RunState]:
+    """Return the states of runs, keyed by id; unknown ids are absent."""
     states: dict[str, RunState] = {}
     for start in range(0, len(run_ids), _MOST_IDS):
         wanted = runs.c.id.in_(run_ids[start : start + _MOST_IDS])
@@ -81,25 +78,25 @@ def find_by_idempotency_key(tx: Connection, key: str) -> Accepted | None:
     return Accepted(row.id, row.request_fingerprint) if row else None
 
 
-def read_generation(tx: Connection, run_id: str) -> int:
+def get_generation(tx: Connection, run_id: str) -> int:
     """Return the run's generation.
 
     Raises:
         RunNotFoundError: There is no such run.
     """
-    return int(_read_column(tx, run_id, runs.c.generation))
+    return int(_get(tx, runs.c.generation, run_id))
 
 
-def read_workflow_id(tx: Connection, run_id: str) -> str:
+def get_workflow_id(tx: Connection, run_id: str) -> str:
     """Return the id of the run's workflow.
 
     Raises:
         RunNotFoundError: There is no such run.
     """
-    return str(_read_column(tx, run_id, runs.c.workflow_id))
+    return str(_get(tx, runs.c.workflow_id, run_id))
 
 
-def _read_column(tx: Connection, run_id: str, column: Column[Any]) -> Any:
+def _get(tx: Connection, column: Column[Any], run_id: str) -> Any:
     value = tx.scalar(select(column).where(runs.c.id == run_id))
     if value is None:
         raise RunNotFoundError(run_id)

@@ -1,16 +1,19 @@
-"""What is shown of records: frozen values, with instants as aware UTC datetimes and money as Decimal."""
+"""Snapshots: frozen values that show records, with instants as aware UTC datetimes and money as Decimal."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workflow_engine.clock import ms_to_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
+
+    from sqlalchemy.engine import RowMapping
 
     from workflow_engine.lifecycle import RunStatus, StageStatus
     from workflow_engine.store.records import AttemptOutcome, ClaimKind
@@ -44,7 +47,7 @@ class RunSnapshot:
     idempotency_key: str | None
     error_code: str | None
     error_message: str | None
-    #: The stage that made it fail; None when it failed by itself (its deadline).
+    #: The stage whose failure made it fail; None where its deadline did.
     failed_stage_id: str | None
     #: Of all its attempts, those of earlier generations included.
     total_cost: Decimal
@@ -68,7 +71,7 @@ class RunSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """What is recorded of an error."""
+    """A recorded error."""
 
     code: str
     #: Name of the exception's class.
@@ -79,17 +82,17 @@ class ErrorInfo:
 
 @dataclass(frozen=True, slots=True)
 class RolledUpCost:
-    """What a run and the runs that it started have cost together."""
+    """The cost of a run and of the runs that it started, together."""
 
     cost: Decimal
     tokens: int
-    #: How many runs that is, itself included.
+    #: The number of runs, itself included.
     runs: int
 
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """What a stage run is, or was last, suspended on."""
+    """The present or last suspension of a stage run."""
 
     #: ``poll``, or ``runs`` for the end of other runs.
     on: str
@@ -256,6 +259,27 @@ class Page(Generic[T]):
     items: tuple[T, ...]
     #: Pass it as ``cursor`` to get the next page; None on the last one.
     next_cursor: str | None
+
+    @classmethod
+    def of(cls, found: Sequence[T], limit: int, cursor_of: Callable[[T], str]) -> Page[T]:
+        """Return the first ``limit`` of what was found; a cursor if there is more."""
+        return cls(tuple(found[:limit]), cursor_of(found[limit - 1]) if len(found) > limit else None)
+
+
+def from_row(snapshot: type[T], row: RowMapping, **given: Any) -> T:
+    """Return a snapshot of a row: a field that is not given is the column of its name, an instant is converted."""
+    readers = _readers(snapshot)  # type: ignore[arg-type] # a class is hashable
+    own = {name: read(row[name]) for name, read in readers if name not in given}
+    return snapshot(**own, **given)
+
+
+@cache
+def _readers(snapshot: type[Any]) -> list[tuple[str, Callable[[Any], Any]]]:
+    return [(one.name, optional_instant if "datetime" in str(one.type) else _as_it_is) for one in fields(snapshot)]
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def optional_instant(milliseconds: int | None) -> datetime | None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from workflow_engine.clock import ms_to_instant
 from workflow_engine.definition import StoredOutput
 from workflow_engine.events import read_name
 from workflow_engine.lifecycle import StageStatus
@@ -18,8 +17,8 @@ from workflow_engine.store.reads.snapshots import (
     ErrorInfo,
     StageSnapshot,
     Suspension,
+    from_row,
     nanos_to_cost,
-    optional_instant,
 )
 from workflow_engine.store.records import AttemptOutcome, ClaimKind
 from workflow_engine.store.schema.tables import attempts, outputs, stages
@@ -66,45 +65,15 @@ def find_output(tx: Connection, run_id: str, stage_id: str) -> StoredOutput | No
 
 
 def _stage_snapshot(row: RowMapping) -> StageSnapshot:
-    return StageSnapshot(
-        id=row["id"],
-        run_id=row["run_id"],
-        stage_id=row["stage_id"],
-        stage_name=row["stage_name"],
-        stage_number=row["stage_number"],
-        execution_group=row["execution_group"],
-        generation=row["generation"],
+    return from_row(
+        StageSnapshot,
+        row,
         is_live=row["superseded_by"] is None,
         status=StageStatus(row["status"]),
-        attempt=row["attempt"],
-        max_attempts=row["max_attempts"],
-        crashes=row["crashes"],
-        max_crashes=row["max_crashes"],
-        postponements=row["postponements"],
-        queue=row["queue"],
-        priority=row["priority"],
-        worker_id=row["worker_id"],
-        lease_until=optional_instant(row["lease_until"]),
-        available_at=ms_to_instant(row["available_at"]),
-        queue_timeout_at=optional_instant(row["queue_timeout_at"]),
-        dispatched_at=ms_to_instant(row["dispatched_at"]),
-        redispatches=row["redispatches"],
-        mismatch_since=optional_instant(row["mismatch_since"]),
-        next_poll_at=optional_instant(row["next_poll_at"]),
-        suspended_at=optional_instant(row["suspended_at"]),
-        max_wait_until=optional_instant(row["max_wait_until"]),
-        polls=row["polls"],
         suspension=_suspension(row),
-        cleanup_due_at=optional_instant(row["cleanup_due_at"]),
-        cleanup_attempts=row["cleanup_attempts"],
-        shared_from=row["shared_from"],
         cost=nanos_to_cost(row["cost_nanos"]),
-        tokens=row["tokens"],
         metrics=decode_json(row["metrics"]),
         error=_error(row),
-        created_at=ms_to_instant(row["created_at"]),
-        started_at=optional_instant(row["started_at"]),
-        completed_at=optional_instant(row["completed_at"]),
     )
 
 
@@ -112,26 +81,21 @@ def _suspension(row: RowMapping) -> Suspension | None:
     if row["suspended_on"] is None:
         return None
     interval = row["poll_interval_ms"]
-    return Suspension(
+    return from_row(
+        Suspension,
+        row,
         on=row["suspended_on"],
         state=decode_json(row["suspended_state"] or "null"),
         metadata=decode_json(row["suspended_metadata"] or "null"),
         poll_interval=None if interval is None else timedelta(milliseconds=interval),
-        poll_failures=row["poll_failures"],
-        poll_crashes=row["poll_crashes"],
-        final_poll_at=optional_instant(row["final_poll_at"]),
     )
 
 
 def _attempt_snapshot(row: RowMapping) -> AttemptSnapshot:
-    return AttemptSnapshot(
-        stage_run_id=row["stage_run_id"],
+    return from_row(
+        AttemptSnapshot,
+        row,
         kind=read_name(ClaimKind, row["kind"]),
-        attempt=row["attempt"],
-        fence=row["fence"],
-        worker_id=row["worker_id"],
-        started_at=ms_to_instant(row["started_at"]),
-        ended_at=optional_instant(row["ended_at"]),
         outcome=None if row["outcome"] is None else read_name(AttemptOutcome, row["outcome"]),
         cost=nanos_to_cost(row["cost_nanos"] or 0),
         tokens=row["tokens"] or 0,

@@ -1,4 +1,4 @@
-"""Types of columns that rows are looked for by: whatever a caller gives, the driver gets something it takes."""
+"""Types of the columns by which rows are found: of any value that a caller gives they make one that every driver takes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ID_LENGTH = 36
 
 
 class Id(TypeDecorator[str]):
-    """An id. What has not the shape of one names nothing: it is looked for as an empty text, which no row has.
+    """An id. A value that cannot be an id becomes the empty text, which no row has, so that nothing is found.
 
-    Drivers would raise errors of their own for a NUL, half a surrogate pair or a number.
+    Drivers raise errors of their own for a NUL, half a surrogate pair or a number.
     """
 
     impl: TypeEngine[str] | type[TypeEngine[str]] = String(_ID_LENGTH)
@@ -32,7 +32,7 @@ class Id(TypeDecorator[str]):
 
 
 class Label(TypeDecorator[str]):
-    """A short text that rows are looked for by. One that no driver takes is looked for, and kept, escaped."""
+    """A short text. Characters that drivers refuse are escaped, in rows as well as in conditions."""
 
     impl: TypeEngine[str] | type[TypeEngine[str]] = String
     cache_ok: bool | None = True

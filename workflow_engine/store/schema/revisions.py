@@ -1,13 +1,13 @@
-"""The version of the schema: told cheaply, checked at start, brought up to date by Alembic revisions in the package.
+"""The revision of the schema: read cheaply, checked at start, brought up to date by Alembic revisions in the package.
 
-SQLite files may bring themselves up to date. PostgreSQL is migrated when somebody says so, by
-``workflow-engine db upgrade``, because its owner decides when tables are locked. Host applications may keep their
+A SQLite file may be upgraded at start. PostgreSQL is upgraded by ``workflow-engine db upgrade`` only, because its owner
+decides when tables are locked. Host applications may keep their
 own tables, and their own Alembic history, in the same database.
 
 Releases live side by side during a rolling deploy. A revision that only expands (new tables, nullable columns, columns
-with defaults, indexes, functions) says ``expands_only = True``: software that does not know it works on beside it. Two
-tables tell both facts: ``workflow_engine_revision`` the revision that the schema is at, ``workflow_engine_version`` the
-newest revision that does more than expand, which is the least that software must know to use the database.
+with defaults, indexes, functions) says ``expands_only = True``: releases that do not know it go on working. Two
+tables hold both facts: ``workflow_engine_revision`` the revision of the schema, ``workflow_engine_version`` the newest
+revision that does more than expand, which a release must know in order to use the database.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 #: The revision that this version of the package needs; a test holds it to the newest file in ``migrations/versions``.
 HEAD: Final = "0002"
-#: What to type; named in every error that it repairs.
+#: Named in every error that it repairs.
 UPGRADE_COMMAND: Final = "workflow-engine db upgrade"
 
 #: Alembic's own: the revision that the schema is at.
 _REVISION_TABLE: Final = "workflow_engine_revision"
-#: The revision that software must know to use the schema. Release 0.1.0 has this table only, and reads it as its revision.
+#: The revision that a release must know to use the schema. Release 0.1.0 has this table only, and reads it as the revision.
 _REQUIRED_TABLE: Final = "workflow_engine_version"
 #: Any constant will do that others do not use: the letters of "workflow".
 _ADVISORY_LOCK: Final = 0x776F726B666C6F77
@@ -51,7 +51,7 @@ def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
 
 
 def _default_differs(*values: Any) -> bool | None:
-    """Tell that equal defaults are equal, which Alembic doubts for ``''`` on SQLite; leave the others to it."""
+    """Return False for equal defaults, of which Alembic doubts ``''`` on SQLite; None leaves the others to Alembic."""
     _context, _inspected, _column, found, _default, wanted = values
     return False if (found or "").strip("()'") == (wanted or "").strip("()'") else None
 
@@ -82,10 +82,7 @@ def check(database: Database) -> None:
         MigrationRequiredError: It cannot; the message names the command that repairs it.
     """
     revision = current_revision(database)
-    if revision == HEAD:
-        return
-    if revision is not None and not _is_known(revision):
-        _require_compatibility(database, revision)
+    if _is_usable(database, revision):
         return
     found = "has no tables of workflow_engine yet"
     if revision is not None:
@@ -111,15 +108,11 @@ def upgrade(database: Database) -> bool:
     Any number of processes may call it at once: one migrates, the others wait for it and find nothing to do.
 
     Raises:
-        DatabaseUnavailableError: Somebody else's query held one of the tables all the time; nothing was changed.
+        DatabaseUnavailableError: Another query held one of the tables all the time; nothing was changed.
         MigrationRequiredError: A newer version of this package changed the schema so that this one cannot use it.
         StoreError: A table of another owner has the name of one of ours.
     """
-    revision = current_revision(database)
-    if revision == HEAD:
-        return False
-    if revision is not None and not _is_known(revision):
-        _require_compatibility(database, revision)
+    if _is_usable(database, current_revision(database)):
         return False
     if database.is_postgres:
         return database.transact(_migrate, limits=UNLIMITED)
@@ -144,7 +137,7 @@ def find_drift(database: Database) -> list[str]:
 
 
 def _read_revision(connection: Connection) -> str | None:
-    """Return the revision of the schema; one that only release 0.1.0 has migrated says it in the other table."""
+    """Return the revision of the schema; where only release 0.1.0 has migrated it, the other table holds it."""
     tables = sa.inspect(connection)
     for name in (_REVISION_TABLE, _REQUIRED_TABLE):
         if tables.has_table(name):
@@ -188,10 +181,10 @@ def _required_revision() -> str:
 
 
 def _take_turns(connection: Connection) -> None:
-    """Wait for a migration under way, however long; for a table only moments.
+    """Wait for another migration, however long; for a table only moments.
 
-    Whoever wants a table queues behind a migration that waits for it, workers included: one that meets a long query,
-    a dump for example, steps back and tries again.
+    Workers queue behind a migration that waits for a table. A migration that meets a long query, a dump for example,
+    therefore steps back and tries again.
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
     connection.execute(sa.text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"))
@@ -212,7 +205,7 @@ def _without_foreign_keys(database: Database) -> Iterator[Connection]:
 
     The pragma has no effect inside a transaction, so it is set before.
     """
-    with database.engine.connect() as connection:
+    with database.pool.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.execute("PRAGMA foreign_keys = OFF")
         try:
@@ -241,15 +234,20 @@ def _revisions() -> Iterator[Any]:
     return ScriptDirectory.from_config(_alembic_config()).walk_revisions()
 
 
-def _require_compatibility(database: Database, revision: str) -> None:
-    """Refuse a schema that newer versions of this package have done more than expand.
+def _is_usable(database: Database, revision: str | None) -> bool:
+    """Tell whether this version works with the schema as it is: at ``HEAD``, or expanded by a later version.
 
     Raises:
-        MigrationRequiredError: They have.
+        MigrationRequiredError: A later version has done more than expand it.
     """
+    if revision == HEAD:
+        return True
+    if revision is None or _is_known(revision):
+        return False
     required = database.read(lambda tx: tx.scalar(sa.select(_versions(_REQUIRED_TABLE).c.version_num)))
     if required is None or not _is_known(required):
         raise MigrationRequiredError(
             f"The database {database.safe_url} is at revision {revision}, which this version of workflow_engine does "
             f"not know (it knows up to {HEAD}): install the version that ran `{UPGRADE_COMMAND}` there"
         )
+    return True

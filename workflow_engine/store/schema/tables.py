@@ -42,9 +42,14 @@ def _one_of(column: str, values: list[str]) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
 
+def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, postgresql_where=condition, sqlite_where=condition)
+
+
 _RUN_STATUSES = [status.value for status in RunStatus if status is not RunStatus.SUSPENDED]
 _TERMINAL_STAGES = [status.value for status in StageStatus if status.is_terminal]
-_LIVE_STAGE = text("superseded_by IS NULL AND status IN ('PENDING', 'SUSPENDED')")
+_WAITING = "superseded_by IS NULL AND status IN ('PENDING', 'SUSPENDED')"
 
 runs = Table(
     "workflow_runs",
@@ -92,17 +97,13 @@ runs = Table(
     CheckConstraint("status <> 'COMPLETED' OR output_group IS NOT NULL", name="output"),
     CheckConstraint("status <> 'FAILED' OR error_code IS NOT NULL", name="error"),
     CheckConstraint("remaining >= 0", name="remaining"),
-    Index(
+    _partial_index(
         "ix_workflow_runs_live_children",
         "parent_run_id",
-        postgresql_where=text("parent_run_id IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
-        sqlite_where=text("parent_run_id IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
+        where="parent_run_id IS NOT NULL AND status IN ('PENDING', 'RUNNING')",
     ),
-    Index(
-        "ix_workflow_runs_deadline",
-        "deadline_at",
-        postgresql_where=text("deadline_at IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
-        sqlite_where=text("deadline_at IS NOT NULL AND status IN ('PENDING', 'RUNNING')"),
+    _partial_index(
+        "ix_workflow_runs_deadline", "deadline_at", where="deadline_at IS NOT NULL AND status IN ('PENDING', 'RUNNING')"
     ),
     Index("ix_workflow_runs_workflow_id_status_id", "workflow_id", "status", "id"),
     Index("ix_workflow_runs_status_id", "status", "id"),
@@ -146,12 +147,12 @@ stages = Table(
     Column("dispatch_priority", Integer, nullable=False),
     Column("dispatched_at", BigInteger, nullable=False),
     Column("dispatch_number", Integer, nullable=False, server_default="1"),
-    # Times it was sent again because the message was lost, since it was last sent for a reason of its own.
+    # How often a lost hint was sent again since the last hint with a cause of its own.
     Column("redispatches", Integer, nullable=False, server_default="0"),
     Column("claimed_dispatch_at", BigInteger),
     Column("claimed_at", BigInteger),
     Column("queue_timeout_at", BigInteger),
-    # Since when workers have been giving it back because their definitions do not fit.
+    # Since when workers have been releasing it because their definitions do not fit.
     Column("mismatch_since", BigInteger),
     # Suspension: the kind of the wait (``definition.waits``) and its state.
     Column("suspended_on", String(8)),
@@ -194,59 +195,19 @@ stages = Table(
     CheckConstraint("status <> 'COMPLETED' OR output_id IS NOT NULL", name="completed"),
     CheckConstraint("status <> 'FAILED' OR error_code IS NOT NULL", name="failed"),
     CheckConstraint(f"NOT ({_one_of('status', _TERMINAL_STAGES)}) OR completed_at IS NOT NULL", name="ended"),
-    Index(
-        "uq_workflow_stages_live",
-        "run_id",
-        "stage_id",
-        unique=True,
-        postgresql_where=text("superseded_by IS NULL"),
-        sqlite_where=text("superseded_by IS NULL"),
-    ),
+    _partial_index("uq_workflow_stages_live", "run_id", "stage_id", where="superseded_by IS NULL", unique=True),
     Index("ix_workflow_stages_run_id_execution_group", "run_id", "execution_group"),
-    Index(
-        "ix_workflow_stages_waiting",
-        "queue",
-        "dispatch_priority",
-        "dispatched_at",
-        postgresql_where=_LIVE_STAGE,
-        sqlite_where=_LIVE_STAGE,
-    ),
-    Index(
-        "ix_workflow_stages_lease_until",
-        "lease_until",
-        postgresql_where=text("lease_id IS NOT NULL"),
-        sqlite_where=text("lease_id IS NOT NULL"),
-    ),
+    _partial_index("ix_workflow_stages_waiting", "queue", "dispatch_priority", "dispatched_at", where=_WAITING),
+    _partial_index("ix_workflow_stages_lease_until", "lease_until", where="lease_id IS NOT NULL"),
     # The watermark of lost messages is read from the recent claims.
-    Index(
-        "ix_workflow_stages_claimed_at",
-        "claimed_at",
-        postgresql_where=text("claimed_dispatch_at IS NOT NULL"),
-        sqlite_where=text("claimed_dispatch_at IS NOT NULL"),
-    ),
-    Index(
-        "ix_workflow_stages_shared_output_id",
-        "output_id",
-        postgresql_where=text("shared_from IS NOT NULL"),
-        sqlite_where=text("shared_from IS NOT NULL"),
-    ),
-    Index(
-        "ix_workflow_stages_cleanup_due_at",
-        "cleanup_due_at",
-        postgresql_where=text("cleanup_due_at IS NOT NULL"),
-        sqlite_where=text("cleanup_due_at IS NOT NULL"),
-    ),
-    Index(
-        "ix_workflow_stages_max_wait_until",
-        "max_wait_until",
-        postgresql_where=text("status = 'SUSPENDED'"),
-        sqlite_where=text("status = 'SUSPENDED'"),
-    ),
-    Index(
+    _partial_index("ix_workflow_stages_claimed_at", "claimed_at", where="claimed_dispatch_at IS NOT NULL"),
+    _partial_index("ix_workflow_stages_shared_output_id", "output_id", where="shared_from IS NOT NULL"),
+    _partial_index("ix_workflow_stages_cleanup_due_at", "cleanup_due_at", where="cleanup_due_at IS NOT NULL"),
+    _partial_index("ix_workflow_stages_max_wait_until", "max_wait_until", where="status = 'SUSPENDED'"),
+    _partial_index(
         "ix_workflow_stages_queue_timeout_at",
         "queue_timeout_at",
-        postgresql_where=text("queue_timeout_at IS NOT NULL AND status = 'PENDING'"),
-        sqlite_where=text("queue_timeout_at IS NOT NULL AND status = 'PENDING'"),
+        where="queue_timeout_at IS NOT NULL AND status = 'PENDING'",
     ),
 )
 
@@ -281,12 +242,7 @@ attempts = Table(
     # What this claim has cost, accepted or not; NULL until that is reported.
     Column("cost_nanos", BigInteger),
     Column("tokens", BigInteger),
-    Index(
-        "ix_workflow_attempts_worker_id",
-        "worker_id",
-        postgresql_where=text("outcome IS NULL"),
-        sqlite_where=text("outcome IS NULL"),
-    ),
+    _partial_index("ix_workflow_attempts_worker_id", "worker_id", where="outcome IS NULL"),
 )
 
 events = Table(
