@@ -41,9 +41,6 @@ class Performed:
     result: str
     #: The failure, on one line, redacted: ``ValueError: no such page``.
     problem: str | None = None
-    run_id: str | None = None
-    stage_id: str | None = None
-    attempt: int | None = None
 
 
 def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Performed:
@@ -66,7 +63,7 @@ def execute_stage(engine: Engine, stage_run_id: str, dispatch_number: int) -> Pe
     with executing(stage), redacting(engine.redactor), engine.keeper.hold(taken.lease, asked_at) as held:
         if held.lost.is_set():
             logger.warning("stage %s of run %s is not begun: its lease ran out meanwhile", taken.stage_id, taken.run_id)
-            return _performed(taken, DISCARDED)
+            return Performed(DISCARDED)
         services = ContextServices(engine, taken, held)
         outcome = perform(engine, taken, services, held)
         held.returned_at = engine.clock.monotonic()
@@ -121,12 +118,8 @@ def _tell(taken: Claim, outcome: Outcome, *, accepted: bool) -> Performed:
     failure: StageFailure | None = getattr(outcome, "failure", None)
     if failure is None:
         logger.info("stage %s of run %s: %s (attempt %d)", *where)
-        return _performed(taken, result)
+        return Performed(result)
     level = logging.ERROR if accepted and isinstance(outcome, Failed) else logging.WARNING
     message = "stage %s of run %s: %s (attempt %d): %s"
     logger.log(level, message, *where, failure.headline, exc_info=failure.exc_info)
-    return _performed(taken, result, failure.headline)
-
-
-def _performed(taken: Claim, result: str, problem: str | None = None) -> Performed:
-    return Performed(result, problem, taken.run_id, taken.stage_id, taken.attempt)
+    return Performed(result, failure.headline)
