@@ -1,4 +1,4 @@
-"""The reading half of the facade: runs and all that is recorded of them, as snapshots. Changes nothing."""
+"""Read runs and everything that is recorded of them, as frozen snapshots; nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ class RunReader:
 
     @property
     def database(self) -> Database:
-        """The authority."""
+        """The database in which the runs are recorded."""
         return self._database
 
     @property
     def registry(self) -> Registry:
-        """The workflows that are known here."""
+        """The workflows whose outputs are parsed here."""
         return self._registry
 
     def get_snapshot(self, run_id: str) -> RunSnapshot:
@@ -108,10 +108,10 @@ class RunReader:
             status: One or several.
             workflow: A workflow or its id.
             metadata: Top-level scalars that the run's metadata must hold.
-            created_after: The first instant that counts.
-            created_before: The first instant that does not count any more.
-            completed_after: Only runs that ended then or later.
-            parent: Id of the run that started them.
+            created_after: Only runs created at this instant or later.
+            created_before: Only runs created before this instant.
+            completed_after: Only runs that ended at this instant or later.
+            parent: Only runs that stages of the run with this id created.
             limit: Size of the page, at most 1000.
             cursor: ``next_cursor`` of the page before.
 
@@ -130,7 +130,7 @@ class RunReader:
         return self.database.read(lambda tx: queries.list_runs(tx, wanted, limit=limit, cursor=cursor))
 
     def list_stages(self, run_id: str, *, history: bool = False) -> list[StageSnapshot]:
-        """Return the stage runs that a run has so far; with ``history`` those that reruns replaced, too."""
+        """Return the stage runs that a run has so far; with ``history`` also those that reruns replaced."""
         found = self.database.read(lambda tx: stage_queries.list_stages(tx, run_id, history=history))
         return [self._redact(stage) for stage in found] or self._nothing_of(run_id)
 
@@ -190,8 +190,8 @@ class RunReader:
         Args:
             run_id: The run.
             key: As it was saved.
-            stage: The stage that it belongs to; without it, it is one that the run's stages share.
-            generation: Of the stage run that wrote it, live or not; by default what the live stage runs have.
+            stage: The stage that saved it; None for an artifact that the run's stages share.
+            generation: The generation of the stage run that saved it; by default only live stage runs count.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -232,8 +232,8 @@ class RunReader:
             stage: The stage that left them.
             generation: The pass over the plan they were left in, also one that is history.
             attempt: The attempt that left them.
-            created_after: The first instant that counts.
-            created_before: The first instant that does not count any more.
+            created_after: Only annotations left at this instant or later.
+            created_before: Only annotations left before this instant.
             history: Also those of stage runs that reruns replaced.
         """
         wanted = AnnotationFilter(
@@ -250,7 +250,7 @@ class RunReader:
         return found or self._nothing_of(run_id, wanted.stage_id)
 
     def get_input(self, run_id: str) -> Any:
-        """Return what the run was created with, parsed by the workflow's schema, as plain JSON."""
+        """Return the run's input, as the workflow's schema parsed it, as plain JSON."""
         return decode_json(self._texts(run_id).input)
 
     def get_config(self, run_id: str) -> Any:
@@ -258,7 +258,7 @@ class RunReader:
         return decode_json(self._texts(run_id).config)
 
     def get_cost(self, run_id: str) -> RolledUpCost:
-        """Return what a run and all runs that it started, at any depth, have cost together.
+        """Return the cost of a run together with that of all runs that its stages created, at any depth.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -273,9 +273,9 @@ class RunReader:
 
         Raises:
             RunNotFoundError: There is no such run.
-            RunFailed: It failed; the message is the first failure's.
-            RunCancelled: It was cancelled.
-            RunStateError: It has not ended.
+            RunFailed: The run failed; the message is that of the first failure.
+            RunCancelled: The run was cancelled.
+            RunStateError: The run has not ended.
         """
 
         def read(tx: Any) -> tuple[RunResult | None, RunSnapshot | None]:

@@ -29,6 +29,7 @@ from workflow_engine import (
 from workflow_engine.errors import (
     ArtifactNotFoundError,
     InvalidDataError,
+    InvalidRequestError,
     PayloadError,
     StageCancelled,
     StageOutputMissing,
@@ -220,6 +221,12 @@ def test_tokens_are_recorded() -> None:
 
     assert made == ctx.recorded.callback_tokens
     assert len(set(made)) == 2
+
+
+@pytest.mark.parametrize("valid_for", [timedelta(0), timedelta(seconds=-1), 60, None])
+def test_a_token_is_valid_for_a_positive_duration(valid_for: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="valid_for"):
+        stage_context("a").callback_token(valid_for=valid_for)
 
 
 def test_a_test_says_when_the_run_is_cancelled() -> None:
