@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ PACKAGE = ROOT / "workflow_engine"
 MAX_FILE_LINES = 400
 MAX_BODY_LINES = 40
 MAX_EXPORTS = 30
+MAX_MODULES = 16
+
+#: Numbers in the name of a test that are a place in a document: ``test_8_04_siblings_…``, ``test_section_3_…``.
+NAMES_A_PLACE = re.compile(r"^test_\d|_(?:section|point|issue|task|paragraph|chapter)_\d|_\d{1,2}_\d{2}_")
 
 #: A status in the SET list of an UPDATE (not in its FROM or WHERE).
 SETS_STATUS = re.compile(r"\bset\b(?:(?!\b(?:from|where|returning)\b).)*?\bstatus\s*=", re.IGNORECASE | re.DOTALL)
@@ -238,6 +243,41 @@ def test_no_file_is_longer_than_a_reader_likes() -> None:
     lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in written_by_hand(PACKAGE, ROOT / "tests")}
 
     assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > MAX_FILE_LINES} == {}
+
+
+def crowded(folder: Path) -> dict[str, int]:
+    """Folders that hold more modules than a reader takes in at a glance, with their number."""
+    counts = Counter(str(path.parent.relative_to(folder)) for path in sources(folder))
+    return {name: count for name, count in counts.items() if count > MAX_MODULES}
+
+
+def test_no_room_has_more_modules_than_a_reader_takes_in_at_a_glance() -> None:
+    assert crowded(PACKAGE) == {}
+
+
+def test_a_crowded_room_is_found(tmp_path: Path) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    for number in range(MAX_MODULES + 1):
+        (room / f"module_{number}.py").touch()
+
+    assert crowded(tmp_path) == {"room": MAX_MODULES + 1}
+
+
+def test_tests_are_called_by_behaviours_and_not_by_places_in_a_document() -> None:
+    names = [
+        f"{path.name}::{node.name}"
+        for path in sources(ROOT / "tests")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, FUNCTIONS) and NAMES_A_PLACE.search(node.name)
+    ]
+
+    assert names == []
+
+
+@pytest.mark.parametrize("planted", ["test_8_04_siblings_keep_their_outputs", "test_it_is_as_section_3_says"])
+def test_a_test_that_is_called_by_a_place_is_found(planted: str) -> None:
+    assert NAMES_A_PLACE.search(planted)
 
 
 def test_no_function_is_longer_than_a_screen() -> None:
