@@ -9,7 +9,7 @@ from pipelines import BatchRef, Document, Labels, Report, analysis, classify, ex
 
 from workflow_engine import ChildRun, RunHandle, RunStatus, WorkflowExecutor, WorkflowRuntime, create_workflow_runtime
 from workflow_engine.definition import AnnotationKey, NoInput, StageContext, WorkflowBuilder, stage
-from workflow_engine.testing import Recorded, cancel_context, poll_context, stage_context
+from workflow_engine.testing import Recorded, WorkflowTester, cancel_context, poll_context, stage_context
 
 SCORE = AnnotationKey("review.score", int)
 
@@ -62,3 +62,6 @@ assert_type(poll_context(BatchRef(batch_id="b")).state, BatchRef)
 assert_type(cancel_context(BatchRef(batch_id="b")).state, BatchRef | None)
 ctx.cancelled = True
 extract(ctx)
+tester = WorkflowTester(analysis, signing_key="k")
+assert_type(tester.create_run(analysis, Document(url="u")), RunHandle[Report])
+assert_type(tester.create_run("analysis", {"url": "u"}, priority=7), RunHandle[Any])

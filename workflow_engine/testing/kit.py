@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from typing_extensions import override
 
@@ -26,11 +26,14 @@ from workflow_engine.store.schema import revisions as schema
 from workflow_engine.store.upkeep.invariants import find_violations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from workflow_engine.definition import Workflow
     from workflow_engine.engine import Performed, SweepReport
     from workflow_engine.store.records import Hint
+
+InputT = TypeVar("InputT")
+OutputT = TypeVar("OutputT")
 
 #: More steps than this are a workflow that never comes to rest.
 MOST_STEPS = 10_000
@@ -171,6 +174,14 @@ class WorkflowTester(RunControl):
             clock=self.clock,
         )
         return replace(built, random=self._random)
+
+    @overload
+    def create_run(
+        self, workflow: Workflow[InputT, OutputT], input: InputT | Mapping[str, Any] | None = None, **options: Any
+    ) -> RunHandle[OutputT]: ...
+
+    @overload
+    def create_run(self, workflow: str, input: object = None, **options: Any) -> RunHandle[Any]: ...
 
     def create_run(self, workflow: Workflow[Any, Any] | str, input: object = None, **options: Any) -> RunHandle[Any]:  # noqa: A002 - the word of the domain
         """Create a run; the options are those of ``WorkflowRuntime.create_run``.
