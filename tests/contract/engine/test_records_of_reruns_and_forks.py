@@ -276,7 +276,7 @@ def test_what_a_fork_writes_is_its_own(start: Start) -> None:
 
 
 def test_a_fork_that_is_rerun_from_the_start_shares_nothing_any_more(start: Start) -> None:
-    tester, run = begin(start, step("a", save_once), step("b", lambda ctx: ctx.require("a")))
+    tester, run = begin(start, step("a", save_once), step("b", lambda ctx: ctx.require("a"), takes=Any))
     fork = tester.fork(run.id, from_stage="b")
     tester.run_until_idle()
 
