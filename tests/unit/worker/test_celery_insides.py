@@ -49,7 +49,12 @@ QOS = "kombu.transport.redis:QoS"
 
 INSIDES = [
     # Redis: the channel that a worker consumes by.
-    Inside(f"{CHANNEL}._brpop_start", "(self, timeout=)", REDIS, "waiting for a message in all ten lists"),
+    Inside(
+        f"{CHANNEL}._brpop_start",
+        ("(self, timeout=None)", "(self, timeout=1)"),
+        REDIS,
+        "waiting for a message in all ten lists",
+    ),
     Inside(f"{CHANNEL}._q_for_pri", "(self, queue, pri)", REDIS, "the name of the list of a priority"),
     Inside(f"{CHANNEL}._get", "(self, queue)", REDIS, "taking a message from ten lists"),
     Inside(f"{CHANNEL}._put", "(self, queue, message, **kwargs)", REDIS, "putting a message back into ten lists"),
@@ -64,18 +69,24 @@ INSIDES = [
     Inside(f"{CHANNEL}._has_queue", "(self, queue, **kwargs)", REDIS, "finding a queue in ten lists"),
     Inside(f"{CHANNEL}._get_client", "(self)", REDIS, "the guard against malformed entries"),
     Inside(
-        f"{CHANNEL}._connparams", "(self, asynchronous=)", REDIS, "closing a connection that Redis refuses to serve"
+        f"{CHANNEL}._connparams",
+        "(self, asynchronous=False)",
+        REDIS,
+        "closing a connection that Redis refuses to serve",
     ),
     Inside(f"{CHANNEL}.priority_steps", VALUE, REDIS, "ten lists for the engine's queues and the app's own for others"),
     Inside(f"{CHANNEL}.sep", VALUE, "wire/queue_contents.py", "the names of lists"),
     Inside(f"{CHANNEL}.global_keyprefix", VALUE, "wire/queue_contents.py", "the names of keys"),
     Inside(
-        f"{CHANNEL}.conn_or_acquire", "(self, client=)", "wire/queue_contents.py", "counting lists in one round trip"
+        f"{CHANNEL}.conn_or_acquire",
+        "(self, client=None)",
+        "wire/queue_contents.py",
+        "counting lists in one round trip",
     ),
     Inside(f"{CHANNEL}.QoS", CLASS, REDIS, "outliving a lost connection with unacknowledged messages"),
     Inside(f"{QOS}.ack", "(self, delivery_tag)", REDIS, "acknowledging by a connection that may be lost"),
-    Inside(f"{QOS}.reject", "(self, delivery_tag, requeue=)", REDIS, "rejecting by a connection that may be lost"),
-    Inside(f"{QOS}.restore_unacked", "(self, client=)", REDIS, "cleaning up after a lost connection"),
+    Inside(f"{QOS}.reject", "(self, delivery_tag, requeue=False)", REDIS, "rejecting by a connection that may be lost"),
+    Inside(f"{QOS}.restore_unacked", "(self, client=None)", REDIS, "cleaning up after a lost connection"),
     Inside(f"{QOS}._delivered", ATTRIBUTE, REDIS, "forgetting messages that cannot be put back"),
     Inside("kombu.transport.virtual:QoS.ack", "(self, delivery_tag)", REDIS, "counting a message as done with"),
     Inside("kombu.transport.redis:PrefixedStrictRedis", CLASS, REDIS, "the guard where keys have a prefix"),
@@ -120,7 +131,7 @@ INSIDES = [
     Inside("kombu.transport.memory:Transport.Channel", CLASS, MEMORY, "a channel of our own"),
     Inside(
         "kombu.transport.virtual.base:Transport.drain_events",
-        "(self, connection, timeout=)",
+        "(self, connection, timeout=None)",
         MEMORY,
         "waking up at once instead of polling",
     ),
@@ -128,17 +139,17 @@ INSIDES = [
     # Requests of stages in the worker's main process.
     Inside(
         "celery.worker.request:Request.cancel",
-        ("(self, pool, signal=, emit_retry=)", "(self, pool, signal=)"),
+        ("(self, pool, signal=None, emit_retry=True)", "(self, pool, signal=None)"),
         REQUESTS,
         "lost connections",
     ),
     Inside(
         "celery.worker.request:Request.on_failure",
-        "(self, exc_info, send_failed_event=, return_ok=)",
+        "(self, exc_info, send_failed_event=True, return_ok=False)",
         REQUESTS,
         "giving back at once what a dead process held",
     ),
-    Inside("celery.worker.request:Request.terminate", "(self, pool, signal=)", REQUESTS, "cancelling in threads"),
+    Inside("celery.worker.request:Request.terminate", "(self, pool, signal=None)", REQUESTS, "cancelling in threads"),
     Inside("celery.worker.request:Request._apply_result", VALUE, REQUESTS, "lifting the pool's time limits"),
     Inside("celery.worker.request:Request._body", ATTRIBUTE, REQUESTS, "accepting JSON whatever the app accepts"),
     Inside(
@@ -165,7 +176,7 @@ INSIDES = [
     ),
     Inside(
         "celery.worker.consumer:Consumer.connection_for_read",
-        "(self, heartbeat=)",
+        "(self, heartbeat=None)",
         "process/consumer_connection.py",
         "the connection that serves the engine's queues",
     ),
@@ -190,7 +201,7 @@ INSIDES = [
     Inside("celery.app.task:Task.from_config", VALUE, "tasks.py", "being exempt from the app's defaults"),
     Inside(
         "celery.app.task:Task.apply_async",
-        "(self, args=, kwargs=, task_id=, producer=, link=, link_error=, shadow=, **options)",
+        "(self, args=None, kwargs=None, task_id=None, producer=None, link=None, link_error=None, shadow=None, **options)",
         "tasks.py",
         "ticks that are published like hints",
     ),
@@ -199,7 +210,7 @@ INSIDES = [
         "celery.beat:Scheduler.update_from_dict", "(self, dict_)", "beat_schedule.py", "the sweep in beat's schedule"
     ),
     Inside("celery.beat:_Threaded.service", ATTRIBUTE, "embedded/beat.py", "ending the embedded beat"),
-    Inside("celery.beat:Service.stop", "(self, wait=)", "embedded/beat.py", "ending the embedded beat"),
+    Inside("celery.beat:Service.stop", "(self, wait=False)", "embedded/beat.py", "ending the embedded beat"),
 ]
 
 
@@ -230,7 +241,7 @@ def source_of(cls: type) -> str:
 
 
 def shape_of(found: Any) -> str:
-    """Return the names of parameters, with "=" after those that may be left away; else what kind of thing it is."""
+    """Return the parameters, with defaults that are plain values; else what kind of thing it is."""
     if isinstance(found, property):
         return PROPERTY
     if inspect.isclass(found):
@@ -243,7 +254,10 @@ def shape_of(found: Any) -> str:
 
 def spell(parameter: inspect.Parameter) -> str:
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-    return f"{stars}{parameter.name}{'' if parameter.default is inspect.Parameter.empty else '='}"
+    if parameter.default is inspect.Parameter.empty:
+        return f"{stars}{parameter.name}"
+    is_plain = isinstance(parameter.default, bool | int | float | str | None)
+    return f"{parameter.name}={parameter.default if is_plain else ''}"
 
 
 def find_change(inside: Inside) -> str | None:
@@ -291,3 +305,9 @@ def test_an_attribute_that_is_no_longer_set_is_found() -> None:
 
     assert find_change(known) is None
     assert "is gone" in str(find_change(known._replace(path="kombu.transport.redis:QoS._handed_out")))
+
+
+def test_a_default_that_differs_is_another_shape() -> None:
+    known = Inside("kombu.transport.redis:QoS.reject", "(self, delivery_tag, requeue=True)", REDIS, "rejecting")
+
+    assert "is now (self, delivery_tag, requeue=False)" in str(find_change(known))

@@ -160,14 +160,14 @@ class ServingChannel(redis.Channel):
         """Return the steps of the queue."""
         return list(range(STEPS)) if queue in self.engine_queues else self.app_steps
 
-    def _brpop_start(self, timeout: float | None = None) -> None:
+    def _brpop_start(self, *args: Any, **options: Any) -> None:  # kombu's default timeout differs by release
         """Wait for a message in any list of the consumed queues.
 
         The lists of all steps are read for the app's queues too: release 0.1.0 of the engine made the publishers of an
         app use all ten. Where nobody does, these lists do not exist.
         """
         with self.seeing(sorted({*range(STEPS), *self.app_steps})):
-            super()._brpop_start(timeout)  # type: ignore[misc] # celery-types does not know it
+            super()._brpop_start(*args, **options)  # type: ignore[misc] # celery-types does not know it
 
     _q_for_pri: Any = _seeing_its_steps("_q_for_pri")
     _get: Any = _seeing_its_steps("_get")
