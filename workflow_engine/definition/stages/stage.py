@@ -35,6 +35,16 @@ OutputT_co = TypeVar("OutputT_co", covariant=True)
 
 _DURATIONS: Final = ("timeout", "queue_timeout", "poll_interval", "max_wait")
 
+#: Where release 0.1.0 has the classes of the library that are used in schemas. Names like ``list[NoInput]`` have the
+#: module of the class in them, and a run that is under way goes on only with the fingerprints that it started with.
+_FIRST_MODULES: Final = {
+    "workflow_engine.payloads.schemas.": "workflow_engine.definition.schemas.",
+    "workflow_engine.definition.workflows.config_presets.": "workflow_engine.definition.presets.",
+    "workflow_engine.definition.workflows.group_output.": "workflow_engine.definition.group_output.",
+    "workflow_engine.definition.workflows.groups.": "workflow_engine.definition.groups.",
+    "workflow_engine.store.reads.snapshots.": "workflow_engine.store.snapshots.",
+}
+
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Stage(Generic[InputT_contra, OutputT_co]):
@@ -122,8 +132,8 @@ class Stage(Generic[InputT_contra, OutputT_co]):
     def fingerprint(self) -> str:
         """Identifies the definition in every process: id, version and schemas, without titles and descriptions."""
         schemas = (self.input, self.output, self.config, self.state)
-        parts = [self.id, self.version, *(schema and [schema.name, _shape(schema.json_schema())] for schema in schemas)]
-        return hash_json(parts)
+        shapes = (schema and [_first_name(schema), _shape(schema.json_schema())] for schema in schemas)
+        return hash_json([self.id, self.version, *shapes])
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -215,6 +225,14 @@ def _is_class(tp: Any, wanted: type) -> bool:
 
 #: Keywords whose values are data of the user, not parts of the schema.
 _DATA: Final = frozenset({"default", "const", "enum", "examples"})
+
+
+def _first_name(schema: Schema[Any]) -> str:
+    """Return the name of a schema as release 0.1.0 writes it, wherever the classes of the library are now."""
+    name = schema.name
+    for module, first in _FIRST_MODULES.items():
+        name = name.replace(module, first)
+    return name
 
 
 def _shape(schema: Any) -> Any:
