@@ -85,6 +85,11 @@ def test_a_suspension_until_no_run_is_refused() -> None:
         Suspend.until_runs()
 
 
+def test_a_suspension_until_runs_of_anything_else_is_refused_and_told_how_it_is_made() -> None:
+    with pytest.raises(TypeError, match=r"UntilRuns is made by Suspend.until_runs\(run, ...\), not of a tuple"):
+        UntilRuns(("run-1",))  # type: ignore[arg-type] # the mistake
+
+
 def test_run_ids_are_strings() -> None:
     with pytest.raises(TypeError, match="a run id must be a string, not int"):
         Runs((3,))  # type: ignore[arg-type] # the mistake

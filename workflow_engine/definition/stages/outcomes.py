@@ -96,7 +96,15 @@ class UntilRuns(Suspend[Runs]):
     """A suspension that ends with other runs; made by ``Suspend.until_runs``.
 
     A body whose return annotation it is needs no poll, and the type of the stage's output is ``dict[str, Any]``.
+
+    Raises:
+        TypeError: It was made of anything but ``Runs``.
     """
+
+    def __post_init__(self) -> None:
+        Suspend.__post_init__(self)
+        if not isinstance(self.state, Runs):
+            raise TypeError("UntilRuns is made by Suspend.until_runs(run, ...), not of a " + type(self.state).__name__)
 
     @property
     def run_ids(self) -> tuple[str, ...]:
