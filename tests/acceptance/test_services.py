@@ -141,6 +141,15 @@ def test_a_killed_redis_remembers_only_what_it_appended(*, appendonly: bool, sur
         assert read_key(server.url(3), "key") == survives
 
 
+def test_databases_can_be_made_after_all_connections_of_the_server_were_cut() -> None:
+    with PostgresServer() as server:
+        server.create_database("before")
+        others = "pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        query(server.url(), f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
+
+        assert server.create_database("after") == server.url("after")
+
+
 @pytest.mark.long(20)
 def test_rabbitmq_listens_here_alone_keeps_its_queues_over_a_restart_and_leaves_no_process() -> None:
     with RabbitServer() as server:

@@ -14,7 +14,7 @@ import secrets
 import signal
 import socket
 from base64 import b64encode
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlunsplit
@@ -160,7 +160,8 @@ class PostgresServer(Server):
         return psycopg2.connect(self.url().replace("+psycopg2", "", 1), connect_timeout=5)
 
     def _get_maintenance(self) -> Any:
-        if self._maintenance is None or self._maintenance.closed:
+        if self._maintenance is None or not _is_alive(self._maintenance):
+            self._close_maintenance()
             self._maintenance = self._connect()
             self._maintenance.autocommit = True
         return self._maintenance
@@ -174,6 +175,14 @@ class PostgresServer(Server):
         identifiers = [psycopg2.sql.Identifier(name) for name in names]
         with self._get_maintenance().cursor() as cursor:
             cursor.execute(psycopg2.sql.SQL(statement).format(*identifiers))
+
+
+def _is_alive(connection: Any) -> bool:
+    """Tell whether a connection that was kept still works: servers end idle ones, and tests cut all there are."""
+    with suppress(psycopg2.Error), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        return True
+    return False
 
 
 def _scram_verifier(password: str) -> str:

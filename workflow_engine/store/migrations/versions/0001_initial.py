@@ -10,7 +10,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-#: The authority's clock, in milliseconds. SQLite has it from each connection (store/database.py).
+#: The authority's clock, in milliseconds. SQLite has it from each connection (store/connection/database.py).
 _WORKFLOW_NOW = """
 CREATE FUNCTION workflow_now() RETURNS bigint LANGUAGE sql VOLATILE
 AS 'SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint'
