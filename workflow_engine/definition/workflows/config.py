@@ -51,7 +51,7 @@ def default_config(schema: Schema[Any]) -> Any:
     """Return the defaults of a config as plain JSON; fields without a default are absent."""
     try:
         return _resolve(schema, None)
-    except InvalidDataError:
+    except Exception:  # noqa: BLE001 - pydantic before 2.14 calls factories that read a field without a default
         return _list_defaults(schema.type) if _is_model(schema.type) else {}
 
 
