@@ -36,7 +36,7 @@ class RunCallbacks(RunReader, ABC):
         Raises:
             StageNotFoundError: The run has no such stage, or none yet.
             InvalidDataError: The output does not fit the stage's schema; the stage goes on waiting.
-            RunStateError: The stage has not begun.
+            RunStateError: The stage has not begun, or waits for its next attempt.
         """
         return commands.complete_stage(self.engine, StageKey(run_id, id_of(stage)), output)
 

@@ -40,7 +40,8 @@ _LAST_LOOK: Final = timedelta(seconds=1)
 class RunHandle(Generic[OutputT]):
     """One run: watch it, wait for it, steer it. Every answer is read from the database when it is asked for.
 
-    A runtime has every method with the id of the run before the other arguments, and tells more of them.
+    A runtime has the methods that list, steer and tell outcomes as well, with the id of the run before the other
+    arguments; their documentation is longer there.
     """
 
     def __init__(self, runs: RunNotes, run_id: str) -> None:

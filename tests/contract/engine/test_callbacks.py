@@ -218,6 +218,30 @@ def test_a_body_that_wants_a_token_without_signing_key_fails_and_is_told_the_set
     assert stage_of(run, "a").error.message.endswith("set WORKFLOW_ENGINE_SIGNING_KEY")
 
 
+@pytest.mark.parametrize("report", ["complete", "fail"])
+def test_a_token_of_an_attempt_that_failed_is_refused_until_the_next_one_begins(start: Start, report: str) -> None:
+    tokens: list[str] = []
+
+    def body(ctx: Any) -> Any:
+        tokens.append(ctx.callback_token())
+        if ctx.attempt == 1:
+            raise ConnectionError("after the work was handed over")
+        return Suspend(7)
+
+    waiting = define_async_batch_stage(
+        id="waits", execute=body, check=lambda _: Pending(), input=int, output=int, state=int
+    )
+    tester, run = begun(start, waiting, signing_key="k")
+    tester.deliver()
+
+    with pytest.raises(RunStateError, match="waits for its next attempt"):
+        report_with(tester, report)(run.id, "waits")
+
+    tester.advance(timedelta(minutes=1))
+    tester.run_until_idle()
+    assert tester.complete_by_token(tokens[0], 5)
+
+
 def report_with(tester: WorkflowTester, report: str) -> Callable[[str, str], bool]:
     if report == "complete":
         return lambda run_id, stage: tester.complete_stage(run_id, stage, 5)

@@ -45,7 +45,7 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
     Raises:
         RunNotFoundError, WorkflowNotFoundError, StageNotFoundError: As the names say.
         InvalidDataError, PayloadError: The output does not fit the stage's schema; the stage goes on waiting.
-        RunStateError: The stage has not started yet, or this release does not understand the plan of the run.
+        RunStateError: The stage has not started yet, or waits for its next attempt; or this release does not understand the plan of the run.
     """
     workflow_id = engine.database.read(lambda tx: get_workflow_id(tx, key.run_id))
     with redacting(engine.redactor):
@@ -82,8 +82,11 @@ def _answer(engine: Engine, key: StageKey, act: Callable[[LockedRun, StageRow, C
         if not run.is_live:
             return False
         if row is None or row.status is StageStatus.PENDING:
+            is_between = row is not None and row.fence > 0
+            problem = "waits for its next attempt" if is_between else "has not started"
             raise RunStateError(
-                f'Stage "{key.stage_id}" of run {run.id} has not started; it can be completed or failed once it has'
+                f'Stage "{key.stage_id}" of run {run.id} {problem}; '
+                "it can be completed or failed while it runs or is suspended"
             )
         act(run, row, callback)
         return True
