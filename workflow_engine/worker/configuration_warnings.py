@@ -22,16 +22,21 @@ def find_unsafe_content(app: Celery) -> list[str]:
 
 def warn_about_configuration(app: Celery) -> None:
     """Name the app's settings that weaken a promise of the engine, with the line that would mend it."""
+    warn_about_content(app)
+    if app.conf.worker_prefetch_multiplier != 1:
+        logger.warning(
+            "worker_prefetch_multiplier is %r: stages that a busy worker has reserved wait for it, whatever their "
+            "priority. A worker for stages should have worker_prefetch_multiplier = 1 (--prefetch-multiplier=1)",
+            app.conf.worker_prefetch_multiplier,
+        )
+
+
+def warn_about_content(app: Celery) -> None:
+    """Warn where the app accepts content that executes code when a message is read."""
     unsafe = find_unsafe_content(app)
     if unsafe:
         logger.warning(
             "accept_content has %s: whoever can write to the broker can run code in this worker, by messages for the "
             "app's own tasks (those of the engine are JSON). Without such tasks, set accept_content = ['json']",
             ", ".join(unsafe),
-        )
-    if app.conf.worker_prefetch_multiplier != 1:
-        logger.warning(
-            "worker_prefetch_multiplier is %r: stages that a busy worker has reserved wait for it, whatever their "
-            "priority. A worker for stages should have worker_prefetch_multiplier = 1 (--prefetch-multiplier=1)",
-            app.conf.worker_prefetch_multiplier,
         )

@@ -57,7 +57,15 @@ class Script:
 class Embedding:
     """A database, and an embedded worker on some broker."""
 
-    def __init__(self, settings: Settings, script: Script, *, concurrency: int = 1, **options: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        script: Script,
+        *,
+        concurrency: int = 1,
+        stage_queues: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
         self.settings = settings
         self.app = create_app(settings)
         self.dispatcher = CeleryDispatcher(self.app, settings)
@@ -67,6 +75,7 @@ class Embedding:
             self.app,
             lambda: self.engine,
             settings=settings,
+            stage_queues=lambda: stage_queues,
             options=WorkerOptions.load(**{"sweep_in_workers": "never", **options}),
         )
         self.worker = EmbeddedWorker(self.app, concurrency)
