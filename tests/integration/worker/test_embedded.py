@@ -197,6 +197,21 @@ def test_it_sweeps_by_itself_when_told_so(embed: Any) -> None:
     embedding.wait_for(run_id)
 
 
+def test_it_sweeps_no_more_while_running_stages_outlast_its_stop(embed: Any, script: Any) -> None:
+    script.gate.clear()
+    embedding = embed(sweep_in_workers="always")
+    embedding.worker.start()
+    embedding.create_run(1)
+    assert script.entered.wait(10)
+
+    all_ended = embedding.worker.stop(timedelta(milliseconds=50))
+
+    assert not all_ended
+    assert "workflow-sweeper" not in {thread.name for thread in threading.enumerate()}
+    script.gate.set()
+    assert embedding.worker.stop()
+
+
 def test_what_keeps_a_worker_from_starting_is_told_by_start(embed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("no thread can be started")

@@ -71,6 +71,7 @@ class EmbeddedWorker:
         self._app = app
         self._concurrency = concurrency
         self._thread: threading.Thread | None = None
+        self._sweeper = build_sweeper(get_installation(app))
         self._told_to_stop = threading.Event()
 
     def start(self) -> None:
@@ -106,6 +107,7 @@ class EmbeddedWorker:
             return True
         self._told_to_stop.set()
         wake_consumers()
+        self._stop_sweeping()
         thread.join(None if grace is None else grace.total_seconds())
         if thread.is_alive():
             return False
@@ -115,14 +117,13 @@ class EmbeddedWorker:
     def _run(self) -> None:
         self._app.set_current()
         installation = get_installation(self._app)
-        sweeper = build_sweeper(installation)
         try:
             queues = installation.list_queues()
             self._app.loader.import_default_modules()  # the app's own tasks, as every worker does
             warn_about_content(self._app)
             check_queues(self._app, queues)
-            if sweeper is not None:
-                sweeper.start()
+            if self._sweeper is not None:
+                self._sweeper.start()
             self._serve(queues)
         except ToldToStopError:
             pass
@@ -130,9 +131,12 @@ class EmbeddedWorker:
             logger.exception("the embedded worker ends", exc_info=loggable(error))
             self._error = error
         finally:
-            if sweeper is not None:
-                sweeper.stop()
+            self._stop_sweeping()
             self._ready.set()
+
+    def _stop_sweeping(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.stop()
 
     def _serve(self, queues: list[str]) -> None:
         """Consume until told to stop, by a new connection after each that is lost; then wait for what is executed."""
