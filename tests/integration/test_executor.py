@@ -347,6 +347,18 @@ def test_hints_of_other_runs_are_dropped_and_the_most_important_come_first(clock
     assert clock.elapsed >= timedelta(minutes=1)
 
 
+def test_less_than_a_microsecond_before_a_hint_is_due_there_is_still_something_to_wait_for(clock: Any) -> None:
+    queue = HintQueue(clock)
+    clock.sleep(timedelta(hours=5, microseconds=3))
+    queue.dispatch_later(Hint("later", 1, "mine", "s", "q", 10), timedelta(minutes=1))
+    clock.sleep(queue.time_left())
+    assert queue.take("mine".__eq__, 1) == []
+
+    clock.sleep(queue.time_left())
+
+    assert len(queue.take("mine".__eq__, 1)) == 1
+
+
 def test_input_and_config_are_checked_before_anything_is_written() -> None:
     executor = WorkflowExecutor(words)
 

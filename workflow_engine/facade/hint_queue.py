@@ -69,4 +69,6 @@ class HintQueue:
                 return timedelta(0)
             if not self._later:
                 return timedelta(days=1)
-            return max(timedelta(0), timedelta(seconds=self._later[0][0] - self._clock.monotonic()))
+            left = self._later[0][0] - self._clock.monotonic()
+            # Less than a microsecond is no duration, but the hint is not due yet: whoever waits must wait at all.
+            return timedelta(0) if left <= 0 else max(timedelta.resolution, timedelta(seconds=left))
