@@ -129,8 +129,9 @@ def _missing(stage_ids: set[str]) -> str:
 def _start_generation(engine: Engine, run: LockedRun, plan: Plan, group: int, asked: _Rerun) -> None:
     live = run.live_stage_runs()
     kept = _kept_stage_runs(live, plan, group, asked.from_stage if asked.only else None)
+    kept_ids = {stage.id for stage in kept}
     for stage in live:
-        if stage not in kept:
+        if stage.id not in kept_ids:
             changes.supersede(run, stage)
     planned = [stage for stage in plan.groups[group - 1] if stage.id not in {row.stage_id for row in kept}]
     deadline = engine.registry.get(run.row.workflow_id).deadline
