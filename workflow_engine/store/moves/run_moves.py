@@ -1,6 +1,7 @@
 """The arrows of a run: one function for each entry of ``RunMove``, and no other writer of a run's status.
 
 Each changes the columns and appends the event. The run is locked, so a move that its status does not allow is a bug.
+PostgreSQL starts and completes runs in its statements for a claim and a completion too (``postgres``), which do the same.
 """
 
 from __future__ import annotations
