@@ -48,7 +48,7 @@ _LARGEST_FAST_GROUP = 32
 def finish(engine: Engine, claim: Claim, outcome: Outcome, report: Report, *, in_one_statement: bool = True) -> bool:
     """Record ``outcome``; durable when this returns True.
 
-    False: the lease was lost. Only the log is kept then, and what the attempt cost, counted once.
+    False: the lease was lost. Then the log lines of the attempt are kept, and its cost is counted once; nothing else is.
     """
     if in_one_statement and _finish_fast(engine, claim, outcome, report):
         return True

@@ -1,4 +1,4 @@
-"""New runs and stage runs: rows that no move has touched yet."""
+"""New runs and stage runs: rows that begin a run or a group, and the ended ones that a fork shares."""
 
 from __future__ import annotations
 
