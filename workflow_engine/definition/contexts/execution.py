@@ -303,8 +303,8 @@ class ActiveExecution(Execution):
         Hand it to the service that does the work, then return ``Suspend``. The endpoint calls
         ``runtime.complete_by_token(token, output)`` or ``runtime.fail_by_token(token, error)``. A call that comes while
         this body still runs counts: the stage has that outcome, and what the body returns is discarded. A call that
-        comes between a failed attempt and the next one raises ``RunStateError``. Each call of this method, in whichever execution of the stage run, makes a token of the same stage run; a rerun of the stage
-        is another one.
+        comes between a failed attempt and the next one raises ``RunStateError``. Each call of this method, in whichever
+        execution of the stage run, makes a token of the same stage run; a rerun makes another stage run.
 
         Raises:
             ConfigurationError: The setting ``signing_key`` is missing.

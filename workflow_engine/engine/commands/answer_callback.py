@@ -45,7 +45,8 @@ def complete_stage(engine: Engine, key: StageKey, output: object) -> bool:
     Raises:
         RunNotFoundError, WorkflowNotFoundError, StageNotFoundError: As the names say.
         InvalidDataError, PayloadError: The output does not fit the stage's schema; the stage goes on waiting.
-        RunStateError: The stage has not started yet, or waits for its next attempt; or this release does not understand the plan of the run.
+        RunStateError: The stage has not started yet, or waits for its next attempt; or this release does not understand
+            the plan of the run.
     """
     workflow_id = engine.database.read(lambda tx: get_workflow_id(tx, key.run_id))
     with redacting(engine.redactor):
