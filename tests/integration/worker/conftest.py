@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Connection
 from pydantic import BaseModel
 
 from workflow_engine.definition import StageContext, Workflow, WorkflowBuilder, stage
@@ -124,3 +125,18 @@ def embed(tmp_path: Path, script: Script, request: pytest.FixtureRequest) -> Ite
     script.gate.set()
     for embedding in made:
         embedding.close()
+
+
+@pytest.fixture
+def lose_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let the next read of a consumer's connection fail with these words, as when the broker has gone."""
+    losses: list[str] = []
+    drain = Connection.drain_events
+
+    def lose(self: Connection, **options: Any) -> None:
+        if losses:
+            raise self.connection_errors[0](losses.pop())
+        drain(self, **options)
+
+    monkeypatch.setattr(Connection, "drain_events", lose)
+    return losses.append

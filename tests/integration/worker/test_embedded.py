@@ -317,24 +317,15 @@ def test_a_message_that_it_refuses_occupies_no_slot(
 
 
 def test_stages_that_run_while_the_connection_is_lost_end_and_others_follow(
-    embed: Any, script: Any, broker_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    embed: Any, script: Any, broker_url: str, caplog: pytest.LogCaptureFixture, lose_connection: Any
 ) -> None:
-    losses: list[str] = []
-    drain = Connection.drain_events
-
-    def lose(self: Connection, **options: Any) -> None:
-        if losses:
-            raise self.connection_errors[0](losses.pop())
-        drain(self, **options)
-
-    monkeypatch.setattr(Connection, "drain_events", lose)
     script.gate.clear()
     embedding = embed(broker_url, concurrency=2)
     embedding.worker.start()
     first = embedding.create_run(1)
     assert script.entered.wait(30)
 
-    losses.append("the broker is gone")
+    lose_connection("the broker is gone")
     embedding.wait_until(lambda: "the broker is gone" in caplog.text)
     script.gate.set()
 

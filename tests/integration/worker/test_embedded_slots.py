@@ -20,23 +20,14 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 
 def test_slots_are_occupied_by_what_came_over_a_lost_connection_too(
-    embed: Any, script: Any, broker_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    embed: Any, script: Any, broker_url: str, caplog: pytest.LogCaptureFixture, lose_connection: Any
 ) -> None:
-    losses: list[str] = []
-    drain = Connection.drain_events
-
-    def lose(self: Connection, **options: Any) -> None:
-        if losses:
-            raise self.connection_errors[0](losses.pop())
-        drain(self, **options)
-
-    monkeypatch.setattr(Connection, "drain_events", lose)
     script.gate.clear()
     embedding = embed(broker_url, concurrency=2)
     embedding.worker.start()
     embedding.create_run(1, priority=1)
     assert script.entered.wait(30)
-    losses.append("the broker is gone")
+    lose_connection("the broker is gone")
     embedding.wait_until(lambda: "the broker is gone" in caplog.text)
 
     threading.Event().wait(1.5)  # the message of the first run comes again, and is done with at once
